@@ -107,15 +107,25 @@ class ConnectionFailed(_RequestError):
 
 
 class AnswerLost(_RequestError):
-    """The request was sent; the connection broke or the body arrived incomplete or corrupt."""
+    """The request was sent; the connection broke or the answer arrived incomplete or corrupt.
+
+    `permanent`: the server speaks something else than was agreed, trying again cannot help.
+    """
+
+    def __init__(self, method: str, url: str, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(method, url, reason)
+        self.permanent = permanent
 
 
 class TimedOut(_RequestError):
-    """A limit ran out. `limit` is the field of `Timeouts`, `limit_s` its value in seconds."""
+    """A limit ran out: `limit` is the field of `Timeouts`, `value` its value.
 
-    def __init__(self, method: str, url: str, limit: str, limit_s: float) -> None:
-        super().__init__(method, url, f"{limit}={limit_s:g} ran out")
-        self.limit, self.limit_s = limit, limit_s
+    `sent`: whether the request may have reached the server.
+    """
+
+    def __init__(self, method: str, url: str, limit: str, value: float, *, sent: bool = True) -> None:
+        super().__init__(method, url, f"{limit}={value:g} ran out")
+        self.limit, self.value, self.sent = limit, value, sent
 
 
 class ForeignOrigin(_RequestError):
@@ -211,7 +221,13 @@ class DecodeFailed(Error):
         self, path: str, expected: str, *, record_id: int | None = None, raw: bytes = b"", source: str = ""
     ) -> None:
         super().__init__()
-        self.path, self.expected, self.record_id, self.raw, self.source = path, expected, record_id, raw, source
+        self.path, self.expected, self.record_id, self.raw, self.source = (
+            path,
+            expected,
+            record_id,
+            raw,
+            source,
+        )
 
     def __str__(self) -> str:
         source = f"{self.source}: " if self.source else ""

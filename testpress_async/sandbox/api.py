@@ -9,16 +9,18 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from random import Random
 from typing import TypeAlias
 from urllib.parse import urlencode
 
 import msgspec
 
 from testpress_async.sandbox.book import Book
-from testpress_async.sandbox.data import ContentFacts, Institute
+from testpress_async.sandbox.data import NEVER, ContentFacts, Institute
 from testpress_async.sandbox.queries import BadFilter, Params, attempts_query, content_query
 from testpress_async.sandbox.records import SIDE_LOADS, Record, Records
-from testpress_async.sandbox.store import Table
+from testpress_async.sandbox.store import Query, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Api:
 
     def __init__(self, institute: Institute, book: Book) -> None:
         self._settings = institute.settings
+        self._dice = Random(institute.settings.seed)
         self.institute = institute
         self.records = Records(institute)
         self.book = book
@@ -113,8 +116,9 @@ class Api:
         raise Missing
 
     def _remembered(self, key: tuple[str, ...]) -> bytes | None:
-        if self._pages_version != self.book.table.version:
-            self._pages_version = self.book.table.version
+        version = self.book.table.version + self.contents.version
+        if self._pages_version != version or self._settings.unstable_ties:
+            self._pages_version = version
             self._pages.clear()
         return self._pages.get(key)
 
@@ -126,12 +130,12 @@ class Api:
     # -- endpoints -----------------------------------------------------------------------------------
 
     def _attempts(self, call: Call) -> bytes:
-        query = attempts_query(call.params)
+        query = attempts_query(call.params, self._settings)
         return self._page(
             call,
             self.book.table.count(query),
             self._settings.per_page,
-            lambda start, stop: [self.attempt(i) for i in self.book.table.page(query, start, stop)],
+            lambda start, stop: [self.attempt(index) for index in self._attempt_rows(query, start, stop)],
         )
 
     def _attempt(self, call: Call) -> bytes:
@@ -147,7 +151,7 @@ class Api:
         )
 
     def _content_attempts(self, call: Call) -> bytes:
-        query = content_query(call.params)
+        query = content_query(call.params, self._settings)
 
         def rows(start: int, stop: int) -> Record:
             facts = [(i, f) for i in self.contents.page(query, start, stop) if (f := self.contents.facts(i))]
@@ -234,6 +238,51 @@ class Api:
             "user_answers": self.records.answers(index, facts, start, stop),
             "exam_questions": [self.records.question(facts.exam_id, order) for order in range(start, stop)],
         }
+
+    def insert_content(self) -> int:
+        """A new content attempt; its id."""
+        index = self.contents.next_index
+        self.contents.set(index, self.contents.seeded(index))
+        return index + 1
+
+    def delete_content(self, content_attempt_id: int) -> None:
+        """Let a content attempt vanish.
+
+        Raises:
+            LookupError: If there is none with that id.
+        """
+        if self.contents.facts(content_attempt_id - 1) is None:
+            raise LookupError(f"there is no content attempt {content_attempt_id}")
+        self.contents.set(content_attempt_id - 1, None)
+
+    def _attempt_rows(self, query: Query, start: int, stop: int) -> list[int]:
+        if not self._settings.unstable_ties or query.order != "at_us":
+            return self.book.table.page(query, start, stop)
+        return self._with_shuffled_ties(query, start, min(stop, self.book.table.count(query)))
+
+    def _with_shuffled_ties(self, query: Query, start: int, stop: int) -> list[int]:
+        """A part of a list, after every group of ties it touches was shuffled as a whole."""
+        table = self.book.table
+
+        def at_us(index: int) -> int:
+            facts = table.facts(index)
+            return NEVER if facts is None else facts.at_us
+
+        def tied(place: int) -> bool:
+            """Whether the record at *place* ties with the one before."""
+            return len({at_us(index) for index in table.page(query, place - 1, place + 1)}) == 1
+
+        first, last, count = start, stop, table.count(query)
+        while 0 < first < count and tied(first):
+            first -= 1
+        while 0 < last < count and tied(last):
+            last += 1
+        shuffled: list[int] = []
+        for _, ties in groupby(table.page(query, first, last), key=at_us):
+            group = list(ties)
+            self._dice.shuffle(group)
+            shuffled += group
+        return shuffled[start - first : stop - first]
 
     def _attempt_index(self, attempt_id: int) -> int:
         try:

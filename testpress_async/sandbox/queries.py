@@ -8,10 +8,12 @@ be given with commas or by repeating the parameter; an empty value and an unknow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import TypeAlias
 
-from testpress_async.sandbox.data import CONTENT_STATES, DAY_US, day_start_us
+from testpress_async.sandbox.data import CONTENT_STATES, DAY_US, ZONE_OFFSET_US, day_start_us
+from testpress_async.sandbox.settings import Settings
 from testpress_async.sandbox.store import Query
 
 Params: TypeAlias = Mapping[str, Sequence[str]]
@@ -41,13 +43,13 @@ class BadFilter(Exception):
         self.errors = {parameter: [sentence]}
 
 
-def attempts_query(params: Params) -> Query:
+def attempts_query(params: Params, settings: Settings) -> Query:
     """What the list of attempts is asked for.
 
     Raises:
         BadFilter: If a value cannot be understood.
     """
-    since, until = _day(params, "date_0"), _day(params, "date_1")
+    since_us, until_us = _window(_day(params, "date_0"), _day(params, "date_1"), settings)
     order, descending = _ordering(params)
     return Query(
         _where(
@@ -55,22 +57,25 @@ def attempts_query(params: Params) -> Query:
             user_id=_ids(params, "users"),
             state=_choice(params, "state", _ATTEMPT_STATES),
         ),
-        None if since is None else day_start_us(since),
-        None if until is None else day_start_us(until) + DAY_US,
+        since_us,
+        until_us,
         order,
         descending,
     )
 
 
-def content_query(params: Params) -> Query:
+def content_query(params: Params, settings: Settings) -> Query:
     """What the list of content attempts is asked for.
 
     Raises:
         BadFilter: If a value cannot be understood.
     """
+    since_us, until_us = _window(_day(params, "completed_after"), _day(params, "completed_before"), settings)
     day = _day(params, "completed_date")
-    since = max(filter(None, (day, _day(params, "completed_after"))), default=None)
-    until = min(filter(None, (day, _day(params, "completed_before"))), default=None)
+    if day is not None:
+        start_us, stop_us = _window(day, day, replace(settings, until_inclusive=True))
+        since_us = max(filter(None, (since_us, start_us)))
+        until_us = min(filter(None, (until_us, stop_us)))
     return Query(
         _where(
             user_id=_ids(params, "user_ids"),
@@ -81,9 +86,16 @@ def content_query(params: Params) -> Query:
             kind=_choice(params, "content_type", _CONTENT_TYPES),
             state=_choice(params, "state", [code for code in CONTENT_STATES if code < 4]),
         ),
-        None if since is None else day_start_us(since),
-        None if until is None else day_start_us(until) + DAY_US,
+        since_us,
+        until_us,
     )
+
+
+def _window(since: date | None, until: date | None, settings: Settings) -> tuple[int | None, int | None]:
+    """Microseconds since the epoch at which the first day begins and the last one is over."""
+    shift_us = ZONE_OFFSET_US - settings.utc_offset_min * 60_000_000
+    until_us = None if until is None else day_start_us(until) + shift_us + DAY_US * settings.until_inclusive
+    return None if since is None else day_start_us(since) + shift_us, until_us
 
 
 def _where(**fields: frozenset[int] | None) -> tuple[tuple[str, frozenset[int]], ...]:

@@ -79,11 +79,11 @@ class Records:
         done = started and facts.state != data.RUNNING
         taken_us = self._taken_us(bits) if started else 0
         share = facts.correct * 10_000 // max(1, facts.correct + facts.incorrect + facts.unanswered)
-        ended_us = facts.at_us + taken_us
+        date = moment(facts.at_us, bits & 4)
         known = bits & 3
         record: Record = {
             "id": self._first_id + index,
-            "date": moment(facts.at_us, bits & 4),
+            "date": date,
             "exam_id": facts.exam_id,
             "user_id": facts.user_id,
             "email": email_of(user) if known else None,
@@ -98,8 +98,10 @@ class Records:
             "remaining_time": None if done else "0:30:00" if not started else duration(-5_000_000, 0),
             "result": ("Pass" if share > 3_300 else "Fail") if done and (bits >> 16) & 7 else "Not taken",
             "state": data.ATTEMPT_STATES.get(facts.state, "Completed"),
-            "last_started_time": moment(facts.at_us, (bits >> 20) & 1) if bits & 0x10_0000 else None,
-            "last_answer_updated_time": moment(ended_us, bits & 4) if done and bits & 0x20_0000 else None,
+            "last_started_time": date if bits & 0x10_0000 else None,
+            "last_answer_updated_time": (
+                moment(facts.at_us + taken_us, bits & 8) if done and bits & 0x20_0000 else None
+            ),
             "speed": (bits >> 24) % 90,
             "exam_url": f"{HOST}/api/v2.5/admin/exams/{facts.exam_id}/",
             "user_url": f"{HOST}/api/v2.5/admin/users/{facts.user_id}/",

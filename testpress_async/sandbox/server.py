@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
@@ -156,13 +156,22 @@ class Sandbox:
         """Make attempts; their ids. Without *at* they start now and are the newest."""
         return self._book.insert(count, at)
 
-    def delete_attempts(self, attempt_ids: list[int]) -> None:
+    def delete_attempts(self, attempt_ids: Iterable[int]) -> None:
         """Let attempts vanish."""
         self._book.delete(attempt_ids)
 
     def edit_attempt(self, attempt_id: int, **changes: object) -> None:
         """Change fields by the names they are served under; `date` takes a datetime or None."""
         self._book.edit(attempt_id, changes)
+
+    def insert_content_attempts(self, count: int) -> list[int]:
+        """Make content attempts; their ids."""
+        return [self._api.insert_content() for _ in range(count)]
+
+    def delete_content_attempts(self, content_attempt_ids: Iterable[int]) -> None:
+        """Let content attempts vanish."""
+        for content_attempt_id in content_attempt_ids:
+            self._api.delete_content(content_attempt_id)
 
     def finish_attempt(self, attempt_id: int) -> None:
         """Let a running attempt be handed in."""
@@ -230,8 +239,8 @@ class Sandbox:
         return self._throttled(claims) or self._get(request)
 
     def _get(self, request: web.Request) -> Reply:
-        if request.method != "GET":
-            return _not_allowed(request.method, "GET, HEAD, OPTIONS")
+        if request.method not in ("GET", "HEAD"):
+            return _not_allowed(request.method, "GET, HEAD")
         params = {name: request.query.getall(name) for name in request.query}
         return self._api.get(f"{request.scheme}://{request.host}", request.path, params)
 
@@ -312,7 +321,8 @@ def _not_allowed(method: str, allowed: str) -> Reply:
 
 
 async def _send(request: web.Request, reply: Reply, cut_after_bytes: int | None) -> web.StreamResponse:
-    headers = {"Content-Type": "application/json", **reply.headers}
+    own_type = any(name.lower() == "content-type" for name in reply.headers)
+    headers = {**({} if own_type else {"Content-Type": "application/json"}), **reply.headers}
     if cut_after_bytes is None:
         return web.Response(status=reply.status, body=reply.body, headers=headers)
     response = web.StreamResponse(status=reply.status, headers=headers)

@@ -65,6 +65,10 @@ class Settings:
         next_keeps_filters: Whether `next` repeats the other query parameters; the documentation's
             samples do not.
         ignored_filters: Query parameters the server silently ignores, such as "date_0".
+        utc_offset_min: Zone of the days that date filters mean, in minutes east of UTC.
+        until_inclusive: Whether `date_1` and `completed_before` include the day they name.
+        unstable_ties: Let attempts that started in the same instant change places from one request to
+            the next, as a database without a second sort key does.
         gzip: Compress for clients that accept it.
         cached_pages: Rendered pages kept in memory.
         log_size: Requests remembered in `Sandbox.log`.
@@ -94,6 +98,9 @@ class Settings:
     rows_per_page: int = 20
     next_keeps_filters: bool = True
     ignored_filters: frozenset[str] = frozenset()
+    utc_offset_min: int = 330
+    until_inclusive: bool = True
+    unstable_ties: bool = False
     gzip: bool = True
     cached_pages: int = 64
     log_size: int = 10_000
@@ -106,6 +113,8 @@ class Settings:
         for name in ("exams", "users", "courses", "max_bad_logins", "first_attempt_id", *sizes):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: cannot be below 1")
+        if abs(self.utc_offset_min) > 840:
+            raise ValueError("utc_offset_min: no zone is more than 14 h from UTC")
         if self.content_attempts is not None and self.content_attempts < 0:
             raise ValueError("content_attempts: cannot be below 0")
         if not 0 <= self.fail_rate <= 1:
@@ -150,6 +159,9 @@ class Options(TypedDict, total=False):
     rows_per_page: int
     next_keeps_filters: bool
     ignored_filters: frozenset[str]
+    utc_offset_min: int
+    until_inclusive: bool
+    unstable_ties: bool
     gzip: bool
     cached_pages: int
     log_size: int

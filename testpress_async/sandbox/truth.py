@@ -79,12 +79,13 @@ class Truth:
 
     def export_counts(self) -> dict[str, int]:
         """Records by table of a full export: side-loads under their own names, each record once."""
+        attempts = sum(1 for _ in self._attempts({}))
         counts = {
-            "attempts": self._api.book.table.count(attempts_query({})),
-            "attempt_details": self._api.book.table.count(attempts_query({})),
+            "attempts": attempts,
+            "attempt_details": attempts,
             "user_answers": sum(self._api.answer_count(index) for index in self._attempts({})),
             "exam_questions": self.count("exam_questions"),
-            "content_attempts": self._api.contents.count(content_query({})),
+            "content_attempts": sum(1 for _ in self._contents({})),
             "attendance": self.count("attendance"),
             "exams": self.count("exams"),
         }
@@ -94,12 +95,12 @@ class Truth:
     # -- tables --------------------------------------------------------------------------------------
 
     def _attempts(self, params: dict[str, list[str]]) -> Iterator[int]:
-        query, table = attempts_query(params), self._api.book.table
+        query, table = attempts_query(params, self._api.institute.settings), self._api.book.table
         for start in range(0, table.count(query), 1_000):
             yield from table.page(query, start, start + 1_000)
 
     def _contents(self, params: dict[str, list[str]]) -> Iterator[tuple[int, ContentFacts]]:
-        query, table = content_query(params), self._api.contents
+        query, table = content_query(params, self._api.institute.settings), self._api.contents
         for index in table.page(query, 0, table.count(query)):
             if facts := table.facts(index):
                 yield index, facts

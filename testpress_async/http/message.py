@@ -1,0 +1,68 @@
+"""What goes down the pipeline and what comes up: two frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+Lane = Literal["interactive", "bulk"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to the configured institute.
+
+    Attributes:
+        target: Path and query, already encoded. Never a whole URL: the origin is the transport's.
+        signed: Whether it carries the token; the login does not.
+        repeatable: Whether sending it twice does no harm.
+        deadline_s: Moment on the clock after which no try may run; set by the deadline middleware.
+    """
+
+    target: str
+    method: Literal["GET", "POST"] = "GET"
+    headers: Mapping[str, str] = {}
+    body: bytes | None = None
+    signed: bool = True
+    repeatable: bool = True
+    lane: Lane = "bulk"
+    timeout_s: float | None = None
+    max_wait_s: float | None = None
+    deadline_s: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """Path and harmless filters, for errors, logs and events."""
+        return shown(self.target)
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer with its whole decoded body.
+
+    Attributes:
+        headers: Case-insensitive.
+        framed: Whether the transfer itself proved that the body is whole (a length or chunks).
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    framed: bool = True
+
+
+_PLAIN = frozenset("0123456789-,:.TZ")
+
+
+def shown(target: str) -> str:
+    """*target* without values that can be personal: a search text, an e-mail address."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return path
+    return path + "?" + "&".join(_shown_pair(pair) for pair in query.split("&"))
+
+
+def _shown_pair(pair: str) -> str:
+    name, _, value = pair.partition("=")
+    harmless = name == "ordering" or _PLAIN.issuperset(value.replace("%2C", ",").replace("%3A", ":"))
+    return pair if harmless else f"{name}=…"

@@ -1,0 +1,218 @@
+"""`Listing`: one object for a list behind pages. Await it, iterate it, page it, count it, resume it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from typing import Generic, Literal, TypeVar
+
+from testpress_async.errors import ConfigError, DecodeFailed
+from testpress_async.http.caller import Caller
+from testpress_async.http.events import PageRead
+from testpress_async.http.message import shown
+from testpress_async.listing.page import Page, RawPage
+from testpress_async.listing.stream import PageStream
+from testpress_async.listing.token import Position, fingerprint, read_token, write_token
+from testpress_async.listing.walk import Walk
+from testpress_async.models.pages import PageReader, Reading
+
+R = TypeVar("R")
+P = TypeVar("P")
+BadRecords = Literal["raise", "skip"]
+MAX_WINDOW = 256
+
+
+class Listing(Generic[R]):
+    """A list of records behind numbered pages.
+
+    Making one sends nothing. It holds no state of an iteration, so it can be iterated again, and by several
+    tasks at once.
+
+        page = await listing                          # first page
+        async for record in listing: ...              # one page at a time
+        async for record in listing.prefetch(8): ...  # up to 8 pages on the way
+        async for page in listing.pages(window=8): ...
+
+    Records come in the server's order. An error raised while iterating has a `resume_token`. Leaving the
+    loop with `break` stops the traffic.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        target: str,
+        reader: PageReader[R],
+        *,
+        bad_records: BadRecords = "raise",
+        start: Position | None = None,
+    ) -> None:
+        if bad_records not in ("raise", "skip"):
+            raise ConfigError("bad_records", 'expected "raise" or "skip"')
+        self._caller, self._target, self._reader, self._bad_records = caller, target, reader, bad_records
+        self._name = fingerprint(target)
+        self._start = start or Position(self._name, 1)
+
+    def __repr__(self) -> str:
+        return f"Listing({shown(self._target)!r})"
+
+    def __await__(self) -> Generator[object, None, Page[R]]:
+        """The first page. One request."""
+        return self._first().__await__()
+
+    def __aiter__(self) -> AsyncGenerator[R, None]:
+        return self._records(window=1)
+
+    def prefetch(self, window: int) -> AsyncGenerator[R, None]:
+        """Iterate the records with up to *window* pages requested and not yet taken."""
+        return self._records(window)
+
+    def pages(self, window: int = 1) -> PageStream[Page[R]]:
+        """Iterate the pages, in order, with up to *window* of them requested and not yet taken.
+
+        The first page comes alone, as its `count` and `per_page` tell how many there are.
+        """
+        return self._stream(self._read_page, window)
+
+    def raw_pages(self, window: int = 1) -> PageStream[RawPage]:
+        """Iterate the pages undecoded: the server's own bytes of every record, side-loads included."""
+        return self._stream(self._split_page, window)
+
+    async def count(self) -> int:
+        """The server's own total for this listing. One request.
+
+        Raises:
+            DecodeFailed: The answer holds no usable `count`.
+        """
+        response = await self._caller.get(self._target)
+        count = self._reader.split(response.body).head.count
+        if count is None:
+            raise DecodeFailed(
+                "$.count", "expected a number of at least 0", source=f"GET {shown(self._target)}"
+            )
+        return count
+
+    async def collect(self, max_items: int | None = None, *, window: int = 1) -> list[R]:
+        """All records as a list, or the first *max_items*. No page beyond those is asked for."""
+        if max_items is not None and max_items < 0:
+            raise ConfigError("max_items", "expected a number of at least 0")
+        found: list[R] = []
+        if max_items == 0:
+            return found
+        async with contextlib.aclosing(self.pages(window)) as pages:
+            async for page in pages:
+                found.extend(page.items)
+                if max_items is not None and len(found) >= max_items:
+                    return found[:max_items]
+        return found
+
+    def resume(self, token: str) -> Listing[R]:
+        """The same listing from where *token* was taken: `page.token` or an error's `resume_token`.
+
+        A page number is only as stable as the collection: records deleted meanwhile shift the rest.
+
+        Raises:
+            ConfigError: The token is damaged or belongs to another path or other filters.
+        """
+        start = read_token(token, self._name)
+        return Listing(self._caller, self._target, self._reader, bad_records=self._bad_records, start=start)
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    async def _first(self) -> Page[R]:
+        async with contextlib.aclosing(self.pages()) as pages:
+            async for page in pages:
+                return page
+        # Only a resumed listing can be without a page: it has ended meanwhile, nothing is left.
+        return Page(self._start.page, [], None, None, True, self._token(self._start.page), {}, ())
+
+    async def _records(self, window: int) -> AsyncGenerator[R, None]:
+        async with contextlib.aclosing(self._stream(self._read, window)) as stream:
+            async for number, reading in stream:
+                skip = self._skip(number)
+                if not reading.rejected:
+                    for record in reading.items[skip:] if skip else reading.items:
+                        yield record
+                    continue
+                for index, record in _in_place(reading):
+                    if index < skip:
+                        continue
+                    if not isinstance(record, DecodeFailed):
+                        yield record
+                    elif self._bad_records == "raise":
+                        record.resume_token = self._token(number, index + 1)
+                        raise record
+                if self._bad_records == "raise" and len(reading.rejected) > len(reading.rejected_at):
+                    error = reading.rejected[-1]  # a bad side-load: this page's records are out already
+                    error.resume_token = self._token(number + 1)
+                    raise error
+
+    def _stream(self, decode: Callable[[Walk, int, bytes], P], window: int) -> PageStream[P]:
+        if not 1 <= window <= MAX_WINDOW:
+            raise ConfigError("window", f"expected a number from 1 to {MAX_WINDOW}")
+        return PageStream(
+            self._caller,
+            Walk(shown(self._target), start=self._start.page, window=window),
+            target_of=self._target_of,
+            decode=decode,
+            token_of=lambda number: self._token(number, self._skip(number)),
+            window=window,
+        )
+
+    def _target_of(self, page: int) -> str:
+        if page == 1:
+            return self._target
+        return f"{self._target}{'&' if '?' in self._target else '?'}page={page}"
+
+    def _skip(self, page: int) -> int:
+        return self._start.offset if page == self._start.page else 0
+
+    def _token(self, page: int, offset: int = 0) -> str:
+        return write_token(Position(self._name, page, offset))
+
+    def _read(self, walk: Walk, number: int, body: bytes) -> tuple[int, Reading[R]]:
+        reading = self._reader.read(body)
+        walk.took(number, reading.head, reading.items)
+        if self._caller.emit:
+            self._caller.emit(
+                PageRead(
+                    url=shown(self._target),
+                    page=number,
+                    records=len(reading.items),
+                    rejected=len(reading.rejected),
+                    count=reading.head.count,
+                )
+            )
+        return number, reading
+
+    def _read_page(self, walk: Walk, number: int, body: bytes) -> Page[R]:
+        _, reading = self._read(walk, number, body)
+        if reading.rejected and self._bad_records == "raise":
+            raise reading.rejected[0]
+        items: Sequence[R] = reading.items
+        if skip := self._skip(number):
+            items = [r for i, r in _in_place(reading) if i >= skip and not isinstance(r, DecodeFailed)]
+        head = reading.head
+        return Page(
+            number,
+            items,
+            head.count,
+            head.per_page,
+            head.next is None,
+            self._token(number + 1),
+            reading.tables,
+            reading.rejected,
+        )
+
+    def _split_page(self, walk: Walk, number: int, body: bytes) -> RawPage:
+        raw = self._reader.split(body)
+        head, rows = raw.head, raw.rows
+        walk.took(number, head, [bytes(row) for row in rows[self._reader.table]])
+        return RawPage(number, rows, head.count, head.per_page, head.next is None, self._token(number + 1))
+
+
+def _in_place(reading: Reading[R]) -> Iterator[tuple[int, R | DecodeFailed]]:
+    """Records and rejections with their index on the page, in the server's order."""
+    rejected = dict(reading.rejected_at)
+    records = iter(reading.items)
+    for index in range(len(reading.items) + len(rejected)):
+        yield index, rejected[index] if index in rejected else next(records)
