@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,6 +23,7 @@ from testpress_async.http.session import Session
 from testpress_async.http.window import RatePolicy
 from testpress_async.listing.fan_out import FanOut, OnError
 from testpress_async.listing.listing import Listing
+from testpress_async.models.record import Record
 from testpress_async.resources.attempts import Attempts
 from testpress_async.resources.content_attempts import ContentAttempts
 from testpress_async.resources.courses import Courses
@@ -32,6 +33,7 @@ from testpress_async.resources.video_conferences import VideoConferences
 
 K = TypeVar("K")
 R = TypeVar("R")
+M = TypeVar("M", bound=Record)
 
 ENVIRONMENT = ("TESTPRESS_BASE_URL", "TESTPRESS_TOKEN", "TESTPRESS_USERNAME", "TESTPRESS_PASSWORD")
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -188,10 +190,32 @@ class Client:
         )
         return clone
 
+    @overload
     def fan_out(
         self,
         parents: Iterable[K] | AsyncIterable[K],
-        call: Callable[[K], Listing[R] | AsyncIterable[R] | Awaitable[R]],
+        call: Callable[[K], Listing[M]],
+        *,
+        concurrency: int = 16,
+        on_error: OnError = "raise",
+        ordered: bool = False,
+    ) -> FanOut[K, M]: ...
+
+    @overload
+    def fan_out(
+        self,
+        parents: Iterable[K] | AsyncIterable[K],
+        call: Callable[[K], AsyncIterable[R] | Awaitable[R]],
+        *,
+        concurrency: int = 16,
+        on_error: OnError = "raise",
+        ordered: bool = False,
+    ) -> FanOut[K, R]: ...
+
+    def fan_out(
+        self,
+        parents: Iterable[K] | AsyncIterable[K],
+        call: Callable[[K], AsyncIterable[R] | Awaitable[R]],
         *,
         concurrency: int = 16,
         on_error: OnError = "raise",

@@ -196,7 +196,26 @@ class NotFound(StatusError):
 
 
 class RateLimited(StatusError):
-    """429, or our own limiter would have to wait longer than the caller allows (`status` 429 too)."""
+    """429, or our own limiter would have to wait longer than the caller allows.
+
+    `sent`: False if it was our limiter; `status` is 429 then too, and the server was not asked.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        status: int,
+        *,
+        detail: str = "",
+        error_code: str | None = None,
+        retry_after_s: float | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(
+            method, url, status, detail=detail, error_code=error_code, retry_after_s=retry_after_s
+        )
+        self.sent = sent
 
 
 class ServerFault(StatusError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -57,8 +57,8 @@ class Token(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return "Token(…)"
 
-    def __rich_repr__(self) -> Iterator[str]:
-        yield "…"
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return []
 
 
 class FixedToken:

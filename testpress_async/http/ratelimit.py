@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from testpress_async.errors import ConnectionFailed, Error, RateLimited, ServerFault, TimedOut
+from testpress_async.errors import ConnectionFailed, Error, RateLimited, StatusError, TimedOut
 from testpress_async.http.clock import Clock
 from testpress_async.http.events import Observer, RateWaited, Throttled
 from testpress_async.http.gate import Gate, GateBusy, Ticket
 from testpress_async.http.message import Request, Response
 from testpress_async.http.pipeline import Handler
-
-OVERLOAD_STATUSES = frozenset({503, 504})
 
 
 class RateLimit:
@@ -37,7 +35,12 @@ class RateLimit:
         except GateBusy as busy:
             detail = "our own limiter: the institute's limit is used up; ask later or raise max_wait_s"
             raise RateLimited(
-                request.method, request.shown, 429, detail=detail, retry_after_s=busy.retry_after_s
+                request.method,
+                request.shown,
+                429,
+                detail=detail,
+                retry_after_s=busy.retry_after_s,
+                sent=False,
             ) from None
         if self._emit and ticket.waited_s > 0:
             self._emit(RateWaited(url=request.shown, waited_s=ticket.waited_s))
@@ -46,8 +49,10 @@ class RateLimit:
     def _patience_s(self, request: Request) -> float | None:
         """Longest wait worth starting: what the caller allows, at most what its deadline leaves."""
         left_s = None if request.deadline_s is None else request.deadline_s - self._clock.now_s()
-        limits = [limit for limit in (request.max_wait_s, left_s) if limit is not None]
-        return min(limits, default=None)
+        allowed_s = request.max_wait_s
+        if allowed_s is None and request.lane == "interactive":
+            allowed_s = self._gate.policy.max_wait_s
+        return min((limit for limit in (allowed_s, left_s) if limit is not None), default=None)
 
     def _settle(self, ticket: Ticket, request: Request, error: Error) -> None:
         match error:
@@ -57,13 +62,7 @@ class RateLimit:
                     self._emit(Throttled(url=request.shown, retry_after_s=error.retry_after_s))
             case ConnectionFailed() | TimedOut(sent=False):
                 ticket.unsent()
-            case ServerFault() if error.status in OVERLOAD_STATUSES:
-                ticket.overloaded()
-                ticket.accepted()
-            case TimedOut() if error.sent:
-                ticket.overloaded()
-                ticket.lost()
-            case _ if hasattr(error, "status"):
+            case StatusError():
                 ticket.accepted()
             case _:
                 ticket.lost()

@@ -38,7 +38,9 @@ def worth_retrying(error: BaseException) -> bool:
             return not error.permanent
         case TimedOut():
             return error.limit != "total_s"
-        case RateLimited() | NotJSON():
+        case RateLimited():
+            return error.sent
+        case NotJSON():
             return True
         case StatusError():
             return error.status in TRANSIENT_STATUSES

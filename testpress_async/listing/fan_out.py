@@ -1,6 +1,6 @@
 """One call per parent, many at once: bounded, with back-pressure, in a scope that cancels what is left.
 
-Each worker takes a parent, reads its records page by page and hands the pages over one by one; it goes on when
+Each worker reads the records of one parent page by page and hands the pages over one by one; it goes on when
 the consumer has taken the page. So at most `concurrency` pages are held, however slow the consumer is.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from types import TracebackType
-from typing import Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import anyio
 from anyio.abc import AsyncResource, TaskGroup
@@ -49,7 +49,7 @@ class FanOut(Generic[K, R]):
     def __init__(
         self,
         parents: Iterable[K] | AsyncIterable[K],
-        call: Callable[[K], Listing[R] | AsyncIterable[R] | Awaitable[R]],
+        call: Callable[[K], AsyncIterable[R] | Awaitable[R]],
         *,
         concurrency: int = 16,
         on_error: OnError = "raise",
@@ -73,7 +73,8 @@ class FanOut(Generic[K, R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Cancel what still runs and wait for it. What the body raised goes on unchanged."""
-        assert self._group is not None
+        if self._group is None:
+            return
         self._group.cancel_scope.cancel()
         if self._results is not None:
             await self._results.aclose()
@@ -170,11 +171,12 @@ async def _each(parents: Iterable[K] | AsyncIterable[K]) -> AsyncGenerator[K, No
 
 
 async def _batches(
-    call: Callable[[K], Listing[R] | AsyncIterable[R] | Awaitable[R]], parent: K
+    call: Callable[[K], AsyncIterable[R] | Awaitable[R]], parent: K
 ) -> AsyncGenerator[Sequence[R], None]:
     found = call(parent)
     if isinstance(found, Listing):
-        async with contextlib.aclosing(found.pages()) as pages:
+        listing = cast(Listing[Any], found)  # its records are what it iterates, R
+        async with contextlib.aclosing(listing.pages()) as pages:
             async for page in pages:
                 yield page.items
     elif isinstance(found, AsyncIterable):

@@ -15,8 +15,9 @@ from testpress_async.listing.stream import PageStream
 from testpress_async.listing.token import Position, fingerprint, read_token, write_token
 from testpress_async.listing.walk import Walk
 from testpress_async.models.pages import PageReader, Reading
+from testpress_async.models.record import Record
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Record)
 P = TypeVar("P")
 BadRecords = Literal["raise", "skip"]
 MAX_WINDOW = 256
@@ -46,9 +47,10 @@ class Listing(Generic[R]):
         bad_records: BadRecords = "raise",
         start: Position | None = None,
     ) -> None:
+        self._bad_records: BadRecords = bad_records
         if bad_records not in ("raise", "skip"):
             raise ConfigError("bad_records", 'expected "raise" or "skip"')
-        self._caller, self._target, self._reader, self._bad_records = caller, target, reader, bad_records
+        self._caller, self._target, self._reader = caller, target, reader
         self._name = fingerprint(target)
         self._start = start or Position(self._name, 1)
 
@@ -170,7 +172,7 @@ class Listing(Generic[R]):
         return write_token(Position(self._name, page, offset))
 
     def _read(self, walk: Walk, number: int, body: bytes) -> tuple[int, Reading[R]]:
-        reading = self._reader.read(body)
+        reading = self._located(number, self._reader.read, body)
         walk.took(number, reading.head, reading.items)
         if self._caller.emit:
             self._caller.emit(
@@ -182,7 +184,17 @@ class Listing(Generic[R]):
                     count=reading.head.count,
                 )
             )
+        for error in reading.rejected:
+            error.source = f"GET {shown(self._target_of(number))}"
         return number, reading
+
+    def _located(self, number: int, read: Callable[[bytes], P], body: bytes) -> P:
+        """What *read* makes of *body*; its error says which listing and page it is about."""
+        try:
+            return read(body)
+        except DecodeFailed as error:
+            error.source = f"GET {shown(self._target_of(number))}"
+            raise
 
     def _read_page(self, walk: Walk, number: int, body: bytes) -> Page[R]:
         _, reading = self._read(walk, number, body)
@@ -204,7 +216,7 @@ class Listing(Generic[R]):
         )
 
     def _split_page(self, walk: Walk, number: int, body: bytes) -> RawPage:
-        raw = self._reader.split(body)
+        raw = self._located(number, self._reader.split, body)
         head, rows = raw.head, raw.rows
         walk.took(number, head, [bytes(row) for row in rows[self._reader.table]])
         return RawPage(number, rows, head.count, head.per_page, head.next is None, self._token(number + 1))

@@ -11,7 +11,7 @@ import msgspec
 from testpress_async.errors import DecodeFailed
 from testpress_async.models.record import Record
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -7,7 +7,7 @@ it. Dates become YYYY-MM-DD, the only form the documentation shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Protocol, runtime_checkable
 
@@ -42,7 +42,7 @@ def ids(parameter: str, value: Ids | None) -> str | None:
         return None
     if isinstance(value, int):
         return one_id(parameter, value)
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(parameter, f"expected an id or several ids, got {_kind(value)}")
     listed = [one_id(parameter, each) for each in value]
     if not listed:
