@@ -1,6 +1,6 @@
 """What every record has in common: a repr that tells nothing personal, raw values with a meaning, joins.
 
-`Record` prints an allowlist: ids and states. Whoever adds a record and forgets `_shown` gets only `id` printed.
+`Record` prints an allowlist: ids and states. Who adds a record and forgets `_shown` gets only `id` printed.
 Whoever lists a field too many still gets no text out of it: only numbers and known words are printed.
 """
 
