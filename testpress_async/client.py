@@ -230,6 +230,11 @@ class Client:
         """
         return FanOut(parents, call, concurrency=concurrency, on_error=on_error, ordered=ordered)
 
+    @property
+    def requests_sent(self) -> int:
+        """Requests this client and its clones have sent: every try, login and redirect hop."""
+        return self._session.gate.granted
+
     def _require_original(self) -> None:
         if self._clone_of is not None:
             raise ConfigError("client", "is a clone: open and close the client it was made from")

@@ -58,7 +58,7 @@ class Ticket:
 
 
 class Gate:
-    """See the module. `in_flight` and `waiting` are for observers."""
+    """See the module. `in_flight`, `waiting` and `granted` (tickets so far) are for observers."""
 
     def __init__(self, policy: RatePolicy, clock: Clock, *, max_in_flight: int) -> None:
         self.policy, self._clock, self._max_in_flight = policy, clock, max_in_flight
@@ -67,6 +67,7 @@ class Gate:
         self._lanes: dict[Lane, deque[asyncio.Future[None]]] = {"interactive": deque(), "bulk": deque()}
         self._paused_until_s = 0.0
         self.in_flight = 0
+        self.granted = 0
 
     @property
     def waiting(self) -> int:
@@ -112,6 +113,7 @@ class Gate:
 
     def _grant(self, waited_s: float) -> Ticket:
         self.in_flight += 1
+        self.granted += 1
         return Ticket(self, waited_s)
 
     def _wait_s(self) -> float | None:

@@ -14,7 +14,7 @@ from testpress_async.listing.page import Page, RawPage
 from testpress_async.listing.stream import PageStream
 from testpress_async.listing.token import Position, fingerprint, read_token, write_token
 from testpress_async.listing.walk import Walk
-from testpress_async.models.pages import PageReader, Reading
+from testpress_async.models.pages import Head, PageReader, Reading
 from testpress_async.models.record import Record
 
 R = TypeVar("R", bound=Record)
@@ -174,16 +174,7 @@ class Listing(Generic[R]):
     def _read(self, walk: Walk, number: int, body: bytes) -> tuple[int, Reading[R]]:
         reading = self._located(number, self._reader.read, body)
         walk.took(number, reading.head, reading.items)
-        if self._caller.emit:
-            self._caller.emit(
-                PageRead(
-                    url=shown(self._target),
-                    page=number,
-                    records=len(reading.items),
-                    rejected=len(reading.rejected),
-                    count=reading.head.count,
-                )
-            )
+        self._report(number, len(reading.items), len(reading.rejected), reading.head)
         for error in reading.rejected:
             error.source = f"GET {shown(self._target_of(number))}"
         return number, reading
@@ -195,6 +186,11 @@ class Listing(Generic[R]):
         except DecodeFailed as error:
             error.source = f"GET {shown(self._target_of(number))}"
             raise
+
+    def _report(self, number: int, records: int, rejected: int, head: Head) -> None:
+        if emit := self._caller.emit:
+            url, count = shown(self._target), head.count
+            emit(PageRead(url=url, page=number, records=records, rejected=rejected, count=count))
 
     def _read_page(self, walk: Walk, number: int, body: bytes) -> Page[R]:
         _, reading = self._read(walk, number, body)
@@ -218,8 +214,11 @@ class Listing(Generic[R]):
     def _split_page(self, walk: Walk, number: int, body: bytes) -> RawPage:
         raw = self._located(number, self._reader.split, body)
         head, rows = raw.head, raw.rows
-        walk.took(number, head, [bytes(row) for row in rows[self._reader.table]])
-        return RawPage(number, rows, head.count, head.per_page, head.next is None, self._token(number + 1))
+        primary = [bytes(row) for row in rows[self._reader.table]]
+        walk.took(number, head, primary)
+        self._report(number, len(primary), len(raw.rejected), head)
+        token = self._token(number + 1)
+        return RawPage(number, rows, head.count, head.per_page, head.next is None, token, raw.rejected)
 
 
 def _in_place(reading: Reading[R]) -> Iterator[tuple[int, R | DecodeFailed]]:

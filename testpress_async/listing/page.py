@@ -50,7 +50,10 @@ class Page(Generic[R]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RawPage:
-    """A page as the server's own bytes: `rows` maps a table to its records, undecoded."""
+    """A page as the server's own bytes: `rows` maps a table to its records, undecoded.
+
+    `rejected`: what could not even be told apart or is not UTF-8, each with its raw bytes.
+    """
 
     number: int
     rows: Mapping[str, Sequence[msgspec.Raw]]
@@ -58,6 +61,7 @@ class RawPage:
     per_page: int | None
     is_last: bool
     token: str
+    rejected: tuple[DecodeFailed, ...] = ()
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{table}={len(rows)}" for table, rows in self.rows.items())

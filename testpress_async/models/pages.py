@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Generic, NoReturn, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct, defstruct
@@ -56,6 +56,7 @@ __all__ = [
 
 R = TypeVar("R", bound=Record)
 Row = TypeVar("Row", bound=Record)
+T = TypeVar("T")
 
 _BOM: Final = b"\xef\xbb\xbf"
 _LARGEST: Final = 2**63 - 1
@@ -128,7 +129,21 @@ class _Wire(Struct):
 
 
 class _Envelope(_Wire, kw_only=True):
+    """A page of unknown inside."""
+
     results: Raw
+
+
+class _ListEnvelope(_Wire, kw_only=True):
+    """A page of v2.5, its records left as bytes."""
+
+    results: list[Raw]
+
+
+class _TablesEnvelope(_Wire, kw_only=True):
+    """A page of v3, its records left as bytes."""
+
+    results: dict[str, list[Raw]]
 
 
 class _ListPage(_Wire, Generic[R], kw_only=True):
@@ -148,6 +163,8 @@ class _Identity(Struct):
 
 
 _envelope: Final = Decoder(_Envelope)
+_list_envelope: Final = Decoder(_ListEnvelope)
+_tables_envelope: Final = Decoder(_TablesEnvelope)
 _syntax: Final = Decoder(Raw)
 _rows: Final = Decoder(list[Raw])
 _tables: Final = Decoder(dict[str, Raw])
@@ -253,18 +270,24 @@ class PageReader(Generic[R]):
     def _take_apart(self, body: bytes) -> tuple[Head, dict[str, list[Raw]], list[DecodeFailed]]:
         """Head, pieces by table, and one error for each known side table that is no list."""
         try:
-            page = _envelope.decode(body)
-        except _FAULTS as fault:
-            _refuse_page(fault, "$", body)
+            if self._side_loads is None:
+                listed = _list_envelope.decode(body)
+                return _head(listed), {self.table: listed.results}, []
+            tabled = _tables_envelope.decode(body)
+            if self.table in tabled.results:
+                return _head(tabled), tabled.results, []
+        except _FAULTS:
+            pass  # the slow way finds out what is wrong and forgives what it can
+        return self._take_apart_with_care(body)
+
+    def _take_apart_with_care(self, body: bytes) -> tuple[Head, dict[str, list[Raw]], list[DecodeFailed]]:
+        page = _decoded(_envelope, body, "$", body)
         if self._side_loads is None:
-            return _head(page), {self.table: _list_of(page.results, "$.results", body)}, []
-        try:
-            tables = _tables.decode(page.results)
-        except _FAULTS as fault:
-            _refuse_page(fault, "$.results", body)
+            return _head(page), {self.table: _decoded(_rows, page.results, "$.results", body)}, []
+        tables = _decoded(_tables, page.results, "$.results", body)
         if self.table not in tables:
             raise DecodeFailed("$.results", f"Object missing required field `{self.table}`", raw=body)
-        rows = {self.table: _list_of(tables.pop(self.table), self._path_of(self.table), body)}
+        rows = {self.table: _decoded(_rows, tables.pop(self.table), self._path_of(self.table), body)}
         faults: list[DecodeFailed] = []
         for name, piece in tables.items():
             try:
@@ -311,11 +334,18 @@ def _decode_rows(
     return good, bad
 
 
-def _list_of(piece: Raw, at: str, body: bytes) -> list[Raw]:
+def _decoded(decoder: Decoder[T], piece: bytes | Raw, at: str, body: bytes) -> T:
+    """
+    What lies at *at* of the page, without which there is no page.
+
+    Raises:
+        NotJSON, DecodeFailed: It is not there, or not what it should be.
+    """
     try:
-        return _rows.decode(piece)
+        return decoder.decode(piece)
     except _FAULTS as fault:
-        _refuse_page(fault, at, body)
+        _refuse_unless_json(body)
+        raise DecodeFailed(at + _place(fault), _expectation(fault), raw=body) from fault
 
 
 def _head(page: _Wire) -> Head:
@@ -327,11 +357,6 @@ def _number(value: object, *, least: int) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if least <= value <= _LARGEST else None
-
-
-def _refuse_page(fault: Exception, at: str, body: bytes) -> NoReturn:
-    _refuse_unless_json(body)
-    raise DecodeFailed(at + _place(fault), _expectation(fault), raw=body) from fault
 
 
 def _refuse_unless_json(body: bytes) -> None:

@@ -84,8 +84,12 @@ class Attempts:
         Raises:
             NotFound: There is no such attempt.
         """
+        return ATTEMPT_DETAIL.read(await self.get_raw(attempt_id))
+
+    async def get_raw(self, attempt_id: int) -> bytes:
+        """The same as the server's own JSON."""
         target = f"{PATH}{filters.one_id('attempt_id', attempt_id)}/"
-        return ATTEMPT_DETAIL.read((await self._caller.get(target)).body)
+        return (await self._caller.get(target)).body
 
     def user_answers(self, attempt_id: int, *, bad_records: BadRecords = "raise") -> Listing[UserAnswer]:
         """The student's answers of one attempt, each with its `question`. Sends nothing yet."""

@@ -1,0 +1,1 @@
+"""Bulk export: a plan of shards, read concurrently, landed durably."""
