@@ -1,0 +1,1 @@
+"""The command line: the only place that prints, draws progress, reads the environment and exits."""
