@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from testpress_async.harvest.report import PartsCommitted, RowsRead, TableFinished, TableStarted
+from testpress_async.harvest.report import RowsRead, ShardFinished, TableFinished, TableStarted
 from testpress_async.harvest.shard import PARENTS
 from testpress_async.http.events import (
     Event,
@@ -91,17 +91,24 @@ class Silent:
         pass
 
 
-class _Bars:
-    """Per table: how much of how much is done."""
+class _Count:
+    """How far one table is: in parents where it is read per parent, else in records."""
 
-    def __init__(self) -> None:
-        self.table = ""
-        self.rows = 0
+    def __init__(self, started: TableStarted) -> None:
+        self.per_parent = started.table in PARENTS
+        self.total = started.requests if self.per_parent else started.records
+        self.unit = "parents" if self.per_parent else "records"
+        self.rows = self.parents = 0
 
-    def step(self, event: RowsRead) -> int:
-        """Steps of the bar: parents where a table is read per parent, else records."""
-        self.rows += event.records
-        return 1 if event.table in PARENTS else event.records
+    def add(self, event: RowsRead | ShardFinished) -> None:
+        if isinstance(event, RowsRead):
+            self.rows += event.records
+        else:
+            self.parents += 1
+
+    @property
+    def done(self) -> int:
+        return self.parents if self.per_parent else self.rows
 
 
 class Lines:
@@ -109,9 +116,7 @@ class Lines:
 
     def __init__(self, console: Console, traffic: Traffic) -> None:
         self._console, self._traffic = console, traffic
-        self._bars = _Bars()
-        self._done = 0
-        self._total: int | None = None
+        self._count: _Count | None = None
         self._last_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -123,20 +128,20 @@ class Lines:
     def show(self, event: Event) -> None:
         match event:
             case TableStarted():
-                self._bars, self._done = _Bars(), 0
-                self._total = event.requests if event.table in PARENTS else event.records
-                unit = "parents" if event.table in PARENTS else "records"
-                total = f"{self._total:,} {unit}" if self._total is not None else "length unknown"
+                self._count = count = _Count(event)
+                total = "length unknown" if count.total is None else f"{count.total:,} {count.unit}"
                 self._print(f"{event.table}: reading, {total}")
-            case RowsRead():
-                self._done += self._bars.step(event)
+            case RowsRead() | ShardFinished() if self._count is not None:
+                self._count.add(event)
                 now_s = time.monotonic()
                 if now_s - self._last_s >= PLAIN_EVERY_S:
                     self._last_s = now_s
-                    of = f" of {self._total:,}" if self._total is not None else ""
-                    self._print(f"{event.table}: {self._done:,}{of}; {self._traffic}")
-            case TableFinished():
-                self._print(f"{event.table}: {self._bars.rows:,} records")
+                    of = "" if self._count.total is None else f" of {self._count.total:,}"
+                    self._print(
+                        f"{event.table}: {self._count.done:,}{of} {self._count.unit}; {self._traffic}"
+                    )
+            case TableFinished() if self._count is not None:
+                self._print(f"{event.table}: {self._count.rows:,} records")
             case _:
                 pass
 
@@ -157,7 +162,7 @@ class LiveBars:
 
     def __init__(self, console: Console, traffic: Traffic) -> None:
         self._traffic = traffic
-        self._bars = _Bars()
+        self._count: _Count | None = None
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/green]"),
             TextColumn("{task.description}", style="bold"),
@@ -170,9 +175,7 @@ class LiveBars:
             console=console,
             transient=False,
         )
-        self._task: TaskID | None = None
-        self._line: TaskID | None = None
-        self._landed = 0
+        self._bar: TaskID | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -184,23 +187,14 @@ class LiveBars:
     def show(self, event: Event) -> None:
         match event:
             case TableStarted():
-                self._bars = _Bars()
-                per_parent = event.table in PARENTS
-                self._task = self._progress.add_task(
-                    event.table,
-                    total=event.requests if per_parent else event.records,
-                    unit="parents" if per_parent else "records",
-                    note="",
-                )
-            case RowsRead() if self._task is not None:
-                self._progress.update(self._task, advance=self._bars.step(event), note=str(self._traffic))
-            case TableFinished() if self._task is not None:
-                done = self._progress.tasks[self._task].completed
-                self._progress.update(
-                    self._task, total=done, completed=done, note=f"{self._bars.rows:,} records"
-                )
-            case PartsCommitted():
-                self._landed += event.records
+                self._count = count = _Count(event)
+                self._bar = self._progress.add_task(event.table, total=count.total, unit=count.unit, note="")
+            case RowsRead() | ShardFinished() if self._bar is not None and self._count is not None:
+                self._count.add(event)
+                self._progress.update(self._bar, completed=self._count.done, note=str(self._traffic))
+            case TableFinished() if self._bar is not None and self._count is not None:
+                done, rows = self._count.done, self._count.rows
+                self._progress.update(self._bar, total=done, completed=done, note=f"{rows:,} records")
             case _:
                 pass
 

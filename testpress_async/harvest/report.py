@@ -22,6 +22,12 @@ class RowsRead(Event, frozen=True, kw_only=True):
     records: int
 
 
+class ShardFinished(Event, frozen=True, kw_only=True):
+    """A shard of *table* has been read whole, was stored before, or its parent is gone."""
+
+    table: str
+
+
 class TableFinished(Event, frozen=True, kw_only=True):
     """Everything of *table* has been read."""
 

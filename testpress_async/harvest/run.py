@@ -18,6 +18,7 @@ from testpress_async.harvest.report import (
     PartsCommitted,
     Report,
     RowsRead,
+    ShardFinished,
     TableFinished,
     TableReport,
     TableStarted,
@@ -128,6 +129,7 @@ class _Run:
                 self._reports[report.table], expected=done.count
             )
         self._emit(RowsRead(table=shard.table, records=done.rows.get(shard.table, 0)))
+        self._emit(ShardFinished(table=shard.table))
         return True
 
     async def _worker(self, shards: Iterator[Shard], *, window: int) -> None:
@@ -138,8 +140,9 @@ class _Run:
                 if shard.parent is None:
                     raise
                 self._count(shard.table, missing_parents=1)
-                continue
-            await self._lander.add(done, spools)
+            else:
+                await self._lander.add(done, spools)
+            self._emit(ShardFinished(table=shard.table))
 
     async def _read(self, shard: Shard, window: int) -> tuple[ShardDone, dict[str, Spool]]:
         spools: dict[str, Spool] = {}
