@@ -1,0 +1,34 @@
+"""Fixtures: a small institute on loopback, and a client that is logged in to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+import testpress_async as tp
+from testpress_async.sandbox import Sandbox
+
+
+@pytest.fixture
+async def institute() -> AsyncIterator[Sandbox]:
+    """An institute whose lists take several pages: 11 of attempts, 3 of content attempts, 3 of users."""
+    async with Sandbox(
+        attempts=210,
+        content_attempts=60,
+        exams=3,
+        users=45,
+        courses=3,
+        conferences=4,
+        per_page=20,
+        answers_per_page=25,
+        rows_per_page=20,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(institute: Sandbox) -> AsyncIterator[tp.Client]:
+    """A client of that institute, open."""
+    async with tp.Client(institute.url, username=institute.username, password=institute.password) as opened:
+        yield opened
