@@ -47,7 +47,12 @@ async def run_checks(options: Connection, environ: Mapping[str, str], console: C
             _bad(console, "admin", str(error), "Use an admin account: this one can log in but not read.")
             return exits.REFUSED
         except Error as error:
-            _bad(console, type(error).__name__, str(error), exits.sentence(error).removeprefix(str(error)))
+            _bad(
+                console,
+                type(error).__name__,
+                str(error),
+                exits.sentence(error).removeprefix(str(error)).lstrip(". "),
+            )
             return exits.code_of(error)
     return exits.DONE
 

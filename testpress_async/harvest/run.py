@@ -113,9 +113,12 @@ class _Run:
         waiting = iter([shard for shard in shards if not self._skipped(shard)])
         alone = len(shards) == 1
         workers = 1 if alone else self._concurrency
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._worker(waiting, window=self._concurrency if alone else 1))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._worker(waiting, window=self._concurrency if alone else 1))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # the caller asked for one thing; the first failure is why
         await self._lander.flush()
 
     def _skipped(self, shard: Shard) -> bool:

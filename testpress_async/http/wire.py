@@ -1,7 +1,7 @@
 """What the server's statuses, headers and error bodies mean. Rules only: no I/O, no clock.
 
 Error bodies come in six shapes, sometimes as JSON under ``text/html``, so the bytes are tried as JSON
-whatever the content type says. See the project's notes on the API's errors in docs/api-facts.md.
+whatever the content type says.
 """
 
 from __future__ import annotations
