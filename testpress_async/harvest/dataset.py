@@ -7,9 +7,9 @@ there; the next export sweeps it. A second export into the same directory never 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,8 +18,11 @@ from typing import IO
 import msgspec
 
 from testpress_async.errors import DatasetError
-from testpress_async.harvest.manifest import Entry, Manifest, Part, ShardDone, private, sync_folder
+from testpress_async.harvest.manifest import NO_LINKS, Entry, Manifest, Part, ShardDone, private, sync_folder
 from testpress_async.harvest.shard import TABLES
+
+if sys.platform != "win32":
+    import fcntl
 
 SPOOL_BYTES = 1 << 20  # a shard's rows stay in memory up to here, beyond that in a temporary file
 
@@ -75,12 +78,12 @@ class Dataset:
         """
         try:
             self._prepare()
-            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         except OSError as error:
             raise _unusable(self.path, error) from error
         try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock)
             except BlockingIOError:
                 raise DatasetError(str(self.path), "another export is writing here", "Wait for it") from None
             manifest = Manifest(self.path / "manifest")
@@ -238,6 +241,12 @@ class Store:
                 path.unlink()
         for path in (*self.path.glob(".*.tmp"), *(self.path / "manifest").glob("*.tmp")):
             path.unlink()
+
+
+def _lock(handle: int) -> None:
+    """Take the lock or raise BlockingIOError. On Windows nothing keeps two exports apart."""
+    if sys.platform != "win32":
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _unusable(path: Path, error: OSError) -> DatasetError:

@@ -17,6 +17,7 @@ from testpress_async.errors import DatasetError
 from testpress_async.harvest.shard import Shard
 
 VERSION = 1
+NO_LINKS: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,11 +114,13 @@ def write_synced(path: Path, data: bytes) -> None:
 
 def private(path: str, flags: int) -> int:
     """Opener: files hold personal data, so only their owner may read them; links are not followed."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    return os.open(path, flags | NO_LINKS, 0o600)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names in *folder* durable."""
+    """Make new names in *folder* durable. Windows cannot open folders and does this by itself."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -13,9 +13,35 @@ from collections import deque
 
 from testpress_async.http.clock import Clock
 from testpress_async.http.message import Lane
-from testpress_async.http.window import RatePolicy, Window
+from testpress_async.http.window import RatePolicy
 
+PAUSE_S = 10.0  # after a 429 that does not say how long
 MAX_PAUSE_S = 3600.0  # no server's word stops everybody for longer than the longest usual window
+
+
+class Window:
+    """Mirror of a server that accepts at most `requests` in any `per_s` seconds.
+
+    It counts a request from the moment its answer came. The server counted it earlier, so what the mirror
+    allows the server allows too, whatever its clock says (Django REST framework's throttle is such a log).
+    """
+
+    def __init__(self, requests: int, per_s: float) -> None:
+        self.requests, self.per_s = requests, per_s
+        self._answered_s: deque[float] = deque(maxlen=requests)
+
+    def answered(self, now_s: float) -> None:
+        self._answered_s.append(now_s)
+
+    def wait_s(self, now_s: float, in_flight: int) -> float | None:
+        """Seconds until one more may be sent; 0 for now; None if an answer must come first."""
+        log = self._answered_s
+        while log and log[0] <= now_s - self.per_s:
+            log.popleft()
+        excess = len(log) + in_flight - self.requests
+        if excess < 0:
+            return 0.0
+        return log[excess] + self.per_s - now_s if excess < len(log) else None
 
 
 class GateBusy(Exception):
@@ -99,7 +125,7 @@ class Gate:
 
     def pause(self, retry_after_s: float | None) -> None:
         """Nobody sends for so long."""
-        asked_s = self.policy.pause_s if retry_after_s is None else min(retry_after_s, MAX_PAUSE_S)
+        asked_s = PAUSE_S if retry_after_s is None else min(retry_after_s, MAX_PAUSE_S)
         self._paused_until_s = max(self._paused_until_s, self._clock.now_s() + asked_s)
 
     def leave(self, *, counted: bool) -> None:

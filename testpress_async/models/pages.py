@@ -36,7 +36,7 @@ from .contents import (
 )
 from .exams import Exam
 from .people import Attendance, User
-from .record import JoinedRecord, Record, SideLoads, attach_side_loads
+from .record import HIDDEN, Discreet, JoinedRecord, Record, SideLoads, attach_side_loads
 
 __all__ = [
     "ATTEMPTS",
@@ -68,7 +68,7 @@ _PLACE: Final = " - at `$"
 _FAULTS: Final = (ValueError, RecursionError)
 
 
-class Head(Struct, frozen=True):
+class Head(Discreet, frozen=True):
     """What a page says of its listing. Values that cannot be true are None."""
 
     count: int | None = None
@@ -78,12 +78,12 @@ class Head(Struct, frozen=True):
     next: str | None = None
     """Address of the next page; None at the end."""
 
-    def __repr__(self) -> str:  # `next` repeats the filters, which can be a name or an address
-        more = "None" if self.next is None else "…"
-        return f"Head(count={self.count!r}, per_page={self.per_page!r}, next={more})"
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        after = None if self.next is None else HIDDEN  # it repeats the filters: maybe a name or an address
+        return [("count", self.count), ("per_page", self.per_page), ("next", after)]
 
 
-class Reading(Struct, Generic[R], frozen=True):
+class Reading(Discreet, Generic[R], frozen=True):
     """A page, decoded."""
 
     head: Head
@@ -96,14 +96,17 @@ class Reading(Struct, Generic[R], frozen=True):
     rejected_at: tuple[tuple[int, DecodeFailed], ...] = ()
     """The bad ones among the records asked for, each with its index on the page."""
 
-    def __repr__(self) -> str:
-        tables = {name: len(rows) for name, rows in self.tables.items()}
-        return (
-            f"Reading({self.head!r}, items={len(self.items)}, tables={tables}, rejected={len(self.rejected)})"
-        )
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        sizes = {name: len(rows) for name, rows in self.tables.items()}
+        return [
+            ("head", self.head),
+            ("items", len(self.items)),
+            ("tables", sizes),
+            ("rejected", len(self.rejected)),
+        ]
 
 
-class RawReading(Struct, frozen=True):
+class RawReading(Discreet, frozen=True):
     """A page, taken apart into the server's own bytes, one piece per record and nothing decoded."""
 
     head: Head
@@ -115,9 +118,9 @@ class RawReading(Struct, frozen=True):
     rejected: tuple[DecodeFailed, ...] = ()
     """Records that are not UTF-8, and known tables that are no list; they are not in `rows`."""
 
-    def __repr__(self) -> str:
-        rows = {name: len(rows) for name, rows in self.rows.items()}
-        return f"RawReading({self.head!r}, rows={rows}, rejected={len(self.rejected)})"
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        sizes = {name: len(rows) for name, rows in self.rows.items()}
+        return [("head", self.head), ("rows", sizes), ("rejected", len(self.rejected))]
 
 
 class _Wire(Struct):

@@ -20,7 +20,9 @@ from .enums import OpenEnum
 from .scalars import WireDuration, WireNumber, calendar_day, duration, exact, whole
 
 __all__ = [
+    "HIDDEN",
     "Day",
+    "Discreet",
     "Duration",
     "Exact",
     "Join",
@@ -41,10 +43,22 @@ class _Hidden:
         return "…"
 
 
-_HIDDEN: Final = _Hidden()
+HIDDEN: Final = _Hidden()
+"""Printed in place of a value that is there and not for printing."""
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Discreet(Struct, frozen=True):
+    """A frozen value that prints only what its class lists; msgspec's own printing shows every field."""
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+
+class Record(Discreet, frozen=True, kw_only=True):
     """A record of the server: frozen, compared by value; unknown fields are ignored.
 
     A field that every documented form of the record has is None when absent; one that only some versions
@@ -58,17 +72,13 @@ class Record(Struct, frozen=True, kw_only=True):
         values = [(name, getattr(self, name, UNSET)) for name in self._shown]
         return [(name, _printable(value)) for name, value in values if value is not UNSET]
 
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({shown})"
-
 
 def _printable(value: object) -> object:
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, OpenEnum) and value.is_known:
         return value.value
-    return _HIDDEN  # a text the server chose: it may be personal, or forge a line of a log
+    return HIDDEN  # a text the server chose: it may be personal, or forge a line of a log
 
 
 class _Meaning(Generic[Raw, Meaning]):
