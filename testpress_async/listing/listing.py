@@ -194,11 +194,13 @@ class Listing(Generic[R]):
 
     def _read_page(self, walk: Walk, number: int, body: bytes) -> Page[R]:
         _, reading = self._read(walk, number, body)
-        if reading.rejected and self._bad_records == "raise":
-            raise reading.rejected[0]
         items: Sequence[R] = reading.items
+        rejected = reading.rejected
         if skip := self._skip(number):
+            rejected = rejected[sum(i < skip for i, _ in reading.rejected_at) :]  # those before are known
             items = [r for i, r in _in_place(reading) if i >= skip and not isinstance(r, DecodeFailed)]
+        if rejected and self._bad_records == "raise":
+            raise rejected[0]
         head = reading.head
         return Page(
             number,
@@ -208,7 +210,7 @@ class Listing(Generic[R]):
             head.next is None,
             self._token(number + 1),
             reading.tables,
-            reading.rejected,
+            rejected,
         )
 
     def _split_page(self, walk: Walk, number: int, body: bytes) -> RawPage:
