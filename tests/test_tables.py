@@ -1,0 +1,116 @@
+"""Finished tables: one row per id, the newest reading wins."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from testpress_async.harvest.dataset import Dataset, Spool
+from testpress_async.harvest.manifest import ShardDone
+from testpress_async.harvest.shard import Shard
+from testpress_async.harvest.tables import finish_tables, with_parent
+from tests.support.exporting import lines, rows
+
+ORIGIN = "https://institute.example"
+
+Reading = tuple[Shard, list[bytes]]
+
+
+def _land(path: Path, table: str, *commits: list[Reading]) -> dict[str, int]:
+    """Land *commits*, each some readings at once; then finish."""
+    with Dataset(path).writing(ORIGIN) as store:
+        for readings in commits:
+            shards: list[tuple[ShardDone, dict[str, Spool]]] = []
+            for shard, pieces in readings:
+                spool = Spool()
+                for piece in pieces:
+                    spool.add(piece)
+                shards.append((ShardDone(shard=shard, rows={table: len(pieces)}), {table: spool}))
+            store.commit(shards)
+        return finish_tables(store)
+
+
+def _row(number: int, version: int) -> bytes:
+    return msgspec.json.encode({"id": number, "version": version})
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.lists(st.integers(1, 6), max_size=6), max_size=3), max_size=4))
+def test_the_newest_reading_of_each_id_wins(commits: list[list[list[int]]]):
+    """However often and in whatever parts a record was read, its last reading is kept, once."""
+    version, expected, landed = 0, dict[int, int](), list[list[Reading]]()
+    for number, readings in enumerate(commits):
+        landed.append([])
+        for place, numbers in enumerate(readings):
+            pieces: list[bytes] = []
+            for each in numbers:
+                version += 1
+                expected[each] = version
+                pieces.append(_row(each, version))
+            landed[-1].append((Shard(table="attempts", filters=((str(number), str(place)),)), pieces))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        counted = _land(path, "attempts", *landed)
+        if not any(commits):
+            assert counted == {}
+            return
+        found = [(row["id"], row["version"]) for row in rows(path / "attempts.jsonl")]
+    assert sorted(found) == sorted(expected.items())
+    assert found == sorted(found, key=lambda row: row[1])
+    assert counted == {"attempts": len(expected)}
+
+
+def test_rows_without_id_are_told_apart_by_their_text(tmp_path: Path):
+    """Rows of a table without ids are all kept, equal ones once."""
+    shard = Shard(table="exams")
+    _land(tmp_path, "exams", [(shard, [b'{"slug":"a"}', b'{"slug":"b"}', b'{"slug":"a"}'])])
+    assert lines(tmp_path / "exams.jsonl") == [b'{"slug":"b"}', b'{"slug":"a"}']
+
+
+def test_attendance_is_that_of_the_last_reading(tmp_path: Path):
+    """A conference read again replaces its attendance as a whole; equal rows in one reading both stay."""
+    one, two = Shard(table="attendance", parent=1), Shard(table="attendance", parent=2)
+    counted = _land(
+        tmp_path,
+        "attendance",
+        [(one, [b'{"name":"gone"}', b'{"name":"stays"}']), (two, [b'{"name":"other"}'])],
+        [(one, [b'{"name":"stays"}', b'{"name":"stays"}'])],
+    )
+    assert lines(tmp_path / "attendance.jsonl") == [
+        b'{"video_conference_id":2,"name":"other"}',
+        b'{"video_conference_id":1,"name":"stays"}',
+        b'{"video_conference_id":1,"name":"stays"}',
+    ]
+    assert counted == {"attendance": 3}
+
+
+def test_an_older_finished_table_is_replaced(tmp_path: Path):
+    """Finishing again writes the table anew; nothing of the older file is left."""
+    _land(tmp_path, "exams", [(Shard(table="exams"), [_row(1, 1), _row(2, 1)])])
+    assert len(lines(tmp_path / "exams.jsonl")) == 2
+    _land(tmp_path, "exams", [(Shard(table="exams"), [_row(2, 2)])])
+    assert lines(tmp_path / "exams.jsonl") == [_row(1, 1), _row(2, 2)]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("table", "parent", "row", "found"),
+    [
+        ("user_answers", 7, b'{"id":1}', b'{"attempt_id":7,"id":1}'),
+        ("user_answers", 7, b'{ "id":1}', b'{"attempt_id":7,"id":1}'),
+        ("user_answers", 7, b"{}", b'{"attempt_id":7}'),
+        ("user_answers", 7, b"{ }", b'{"attempt_id":7}'),
+        ("user_answers", 7, b'{"id":1,"attempt_id":8}', b'{"id":1,"attempt_id":8}'),
+        ("user_answers", None, b'{"id":1}', b'{"id":1}'),
+        ("attendance", 3, b'{"name":"a"}', b'{"video_conference_id":3,"name":"a"}'),
+        ("attempts", 7, b'{"id":1}', b'{"id":1}'),
+    ],
+)
+def test_rows_get_the_id_of_their_parent(table: str, parent: int | None, row: bytes, found: bytes):
+    """The parent's id goes in front of rows that lack it; all else stays as it is."""
+    assert with_parent(table, parent, row) == found
