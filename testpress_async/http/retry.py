@@ -124,8 +124,8 @@ class _Repeats:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._wanted),
             stop=self._stop,
-            wait=lambda state: self._wait_s,
-            sleep=self._retry.clock.sleep,
+            # not `wait=`: tenacity asks for that before `stop`, which decides about it
+            sleep=lambda _: self._retry.clock.sleep(self._wait_s),
             reraise=True,
         )
         pending = [first]  # tenacity takes over after a try that has already failed
