@@ -66,8 +66,8 @@ WrongPage = tuple[PageReader[Any], bytes, list[dict[str, object]], dict[int, tup
 @st.composite
 def pages_with_wrong_fields(
     draw: st.DrawFn,
-) -> tuple[PageReader[Any], bytes, list[dict], dict[int, tuple[str, str]]]:
-    """A page of sample records, some with a field of a wrong type: reader, body, rows, index → field, path."""
+) -> WrongPage:
+    """A page of sample records, some with a field of a wrong type: reader, body, rows, index → fault."""
     reader, name, at = draw(st.sampled_from(PRIMARY))
     results = json.loads(sample(name))["results"]
     samples = results if isinstance(results, list) else results[reader.table]

@@ -319,8 +319,8 @@ def _tables_page_decoder(
 
 
 def _joined(items: list[R], tables: Mapping[str, Sequence[Record]]) -> list[R]:
-    if any(tables.values()):
-        attach_side_loads([item for item in items if isinstance(item, JoinedRecord)], SideLoads(tables))
+    if items and isinstance(items[0], JoinedRecord) and any(tables.values()):
+        attach_side_loads(cast("list[JoinedRecord]", items), SideLoads(tables))
     return items
 
 
