@@ -53,7 +53,7 @@ class PageStream(Generic[P]):
                 raise StopAsyncIteration
             number, task = self._coming[0]
             try:
-                body = await (self._fetch(number) if task is None else task)
+                body = await (_fetch(self._caller, self._target_of(number)) if task is None else task)
             except NotFound as error:
                 self._walk.missing(number, error)
                 raise StopAsyncIteration from None
@@ -89,8 +89,11 @@ class PageStream(Generic[P]):
 
     def _ask(self) -> None:
         for number in self._walk.wanted():
-            task = self._caller.spawn(self._fetch(number)) if self._window > 1 else None
+            fetching = _fetch(self._caller, self._target_of(number)) if self._window > 1 else None
+            task = None if fetching is None else self._caller.spawn(fetching)
             self._coming.append((number, task))
 
-    async def _fetch(self, number: int) -> bytes:
-        return (await self._caller.get(self._target_of(number))).body
+
+async def _fetch(caller: Caller, target: str) -> bytes:
+    """No method: a task that held its stream would keep a dropped stream alive."""
+    return (await caller.get(target)).body
