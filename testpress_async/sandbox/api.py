@@ -91,7 +91,7 @@ class Api:
 
     def knows(self, path: str) -> bool:
         """Whether there is an endpoint at *path*."""
-        return any(pattern.fullmatch(path) for pattern, _ in self._endpoints)
+        return bool(self._route(path))
 
     def get(self, origin: str, path: str, params: Params) -> Reply:
         """The answer to a GET that is let in, for a path that `knows`."""
@@ -109,11 +109,13 @@ class Api:
         return Reply(200, body)
 
     def _render(self, origin: str, path: str, params: Params) -> bytes:
-        for pattern, endpoint in self._endpoints:
-            if found := pattern.fullmatch(path):
-                ids = found.groups()
-                return endpoint(Call(origin, path, params, int(ids[0]) if ids else 0))
-        raise Missing
+        endpoint, found = self._route(path)[0]
+        return endpoint(Call(origin, path, params, *map(int, found.groups())))
+
+    def _route(self, path: str) -> list[tuple[Endpoint, re.Match[str]]]:
+        """The endpoint at *path* and what its pattern found; empty if there is none."""
+        tried = ((endpoint, pattern.fullmatch(path)) for pattern, endpoint in self._endpoints)
+        return [(endpoint, found) for endpoint, found in tried if found is not None]
 
     def _remembered(self, key: tuple[str, ...]) -> bytes | None:
         version = self.book.table.version + self.contents.version

@@ -95,12 +95,12 @@ class Door:
         Raises:
             Refused: If it is missing, malformed, forged, expired or revoked.
         """
-        scheme, *rest = (header or "").split()
-        if scheme.lower() != "jwt":
+        words = (header or "").split()
+        if not words or words[0].lower() != "jwt":
             raise Refused("Authentication credentials were not provided.")
-        if len(rest) != 1:
+        if len(words) != 2:
             raise Refused("Invalid Authorization header. No credentials provided.")
-        claims = verify(rest[0], self._secret)
+        claims = verify(words[1], self._secret)
         if claims.exp <= wall_s or claims.exp <= self._revoked_exp:
             raise Refused("Signature has expired.")
         return claims

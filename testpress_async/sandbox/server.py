@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import math
+import shlex
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -291,8 +292,8 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         announce(f"  username {settings.username}, password {settings.password}")
         announce("Paste into another terminal:")
         announce(
-            f"  TESTPRESS_BASE_URL={institute.url} TESTPRESS_USERNAME={settings.username} "
-            f"TESTPRESS_PASSWORD={settings.password} testpress export --out out"
+            f"  TESTPRESS_BASE_URL={institute.url} TESTPRESS_USERNAME={shlex.quote(settings.username)} "
+            f"TESTPRESS_PASSWORD={shlex.quote(settings.password)} testpress export --out out"
         )
         await asyncio.Event().wait()
 
