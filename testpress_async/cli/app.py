@@ -25,7 +25,7 @@ from rich.table import Table
 from testpress_async._version import __version__
 from testpress_async.cli import exits
 from testpress_async.cli.check import run_checks
-from testpress_async.cli.connect import Connection, chosen, client_for, environment, id_list
+from testpress_async.cli.connect import Connection, Filters, chosen, client_for, environment, id_list
 from testpress_async.cli.progress import Traffic, display
 from testpress_async.client import Client
 from testpress_async.errors import ConfigError, Error
@@ -59,17 +59,12 @@ async def export(
     *tables: str,
     out: Path,
     sandbox: bool = False,
-    exams: str | None = None,
-    users: str | None = None,
-    state: int | None = None,
-    started_after: str | None = None,
-    started_before: str | None = None,
-    course_ids: str | None = None,
     format: Literal["jsonl", "none"] = "jsonl",
     concurrency: int = 8,
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
+    filters: Filters | None = None,
     connection: Connection | None = None,
 ) -> int:
     """Export an institute, or parts of it, to JSON Lines files.
@@ -85,20 +80,8 @@ async def export(
         Directory of the dataset.
     sandbox
         Export an invented institute on this machine instead of a real one.
-    exams
-        Only attempts of these exams: 5 or 5,6,7.
-    users
-        Only attempts of these users.
-    state
-        Only attempts in this state: 0 running, 1 completed, 3 not started.
-    started_after
-        Only attempts started on this day or later, YYYY-MM-DD.
-    started_before
-        Only attempts started on this day or earlier.
-    course_ids
-        Only content attempts of these courses.
     format
-        jsonl writes <table>.jsonl beside the landed parts; none keeps the parts only.
+        jsonl writes TABLE.jsonl beside the landed parts; none keeps the parts only.
     concurrency
         Pages or attempts read at once.
     dry_run
@@ -108,17 +91,13 @@ async def export(
     json
         Print a summary as JSON on stdout.
     """
-    traffic = Traffic()
+    traffic, chosen_records = Traffic(), filters or Filters()
     async with _client(connection, sandbox, on_event=traffic.note) as client:
         reads = await plan(
             client,
             chosen(tables, READABLE),
-            exams=id_list("--exams", exams),
-            users=id_list("--users", users),
-            state=state,
-            started_after=started_after,
-            started_before=started_before,
-            course_ids=id_list("--course-ids", course_ids),
+            **chosen_records.of_attempts(),
+            **chosen_records.of_content_attempts(),
         )
         if dry_run:
             _print_plan(reads, json=json)
@@ -146,15 +125,10 @@ async def stream(
     table: Literal["attempts", "content_attempts", "exams", "users", "courses", "user_answers", "attendance"],
     *,
     ids: str | None = None,
-    exams: str | None = None,
-    users: str | None = None,
-    state: int | None = None,
-    started_after: str | None = None,
-    started_before: str | None = None,
-    course_ids: str | None = None,
     ordering: str | None = None,
     window: int = 4,
     sandbox: bool = False,
+    filters: Filters | None = None,
     connection: Connection | None = None,
 ) -> int:
     """Print the server's own records as JSON Lines on stdout, for pipes.
@@ -167,18 +141,6 @@ async def stream(
         What to stream.
     ids
         Attempts (user_answers) or video conferences (attendance) to stream.
-    exams
-        Only attempts of these exams: 5 or 5,6,7.
-    users
-        Only records of these users.
-    state
-        Only records in this state.
-    started_after
-        Only attempts started on this day or later, YYYY-MM-DD.
-    started_before
-        Only attempts started on this day or earlier.
-    course_ids
-        Only content attempts of these courses.
     ordering
         Order of attempts, such as date or -date.
     window
@@ -188,18 +150,7 @@ async def stream(
     """
     async with _client(connection, sandbox) as client:
         for parent in id_list("--ids", ids) or [None]:
-            listing = _listing(
-                client,
-                table,
-                parent,
-                exams=exams,
-                users=users,
-                state=state,
-                started_after=started_after,
-                started_before=started_before,
-                course_ids=course_ids,
-                ordering=ordering,
-            )
+            listing = _listing(client, table, parent, filters or Filters(), ordering)
             async with contextlib.aclosing(listing.raw_pages(window)) as pages:
                 async for page in pages:
                     rows = (with_parent(table, parent, one_line(bytes(row))) for row in page.rows[table])
@@ -365,32 +316,16 @@ async def _client(connection: Connection | None, sandbox: bool, **more: Any) -> 
 
 
 def _listing(
-    client: Client,
-    table: str,
-    parent: int | None,
-    *,
-    exams: str | None,
-    users: str | None,
-    state: int | None,
-    started_after: str | None,
-    started_before: str | None,
-    course_ids: str | None,
-    ordering: str | None,
+    client: Client, table: str, parent: int | None, filters: Filters, ordering: str | None
 ) -> Listing[Any]:
     if table in ("user_answers", "attendance") and parent is None:
         raise ConfigError("--ids", f"is missing: {table} are read per attempt or conference")
-    user_ids = id_list("--users", users)
     makers: dict[str, Callable[[], Listing[Any]]] = {
-        "attempts": lambda: client.attempts.list(
-            exams=id_list("--exams", exams),
-            users=user_ids,
-            state=state,
-            started_after=started_after,
-            started_before=started_before,
-            ordering=ordering,
-        ),
+        "attempts": lambda: client.attempts.list(**filters.of_attempts(), ordering=ordering),
         "content_attempts": lambda: client.content_attempts.list(
-            user_ids=user_ids, course_ids=id_list("--course-ids", course_ids), state=state
+            user_ids=id_list("--users", filters.users),
+            course_ids=id_list("--course-ids", filters.course_ids),
+            state=filters.content_state,
         ),
         "exams": client.exams.list,
         "users": client.users.list,

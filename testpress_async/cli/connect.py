@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from cyclopts import Parameter
 
@@ -39,6 +39,59 @@ class Connection:
     """Known request limit, such as 600/min or 10/s; learned from the server's refusals if not given."""
     allow_http: bool = False
     """Accept plain http to other machines."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Filters:
+    """Which records."""
+
+    exams: str | None = None
+    """Only attempts of these exams: 5 or 5,6,7."""
+    users: str | None = None
+    """Only records of these users."""
+    state: int | None = None
+    """Only attempts in this state: 0 running, 1 completed, 3 not started."""
+    started_after: str | None = None
+    """Only attempts started on this day or later, YYYY-MM-DD."""
+    started_before: str | None = None
+    """Only attempts started on this day or earlier."""
+    course_ids: str | None = None
+    """Only content attempts of these courses."""
+    content_state: int | None = None
+    """Only content attempts in this state: 0 started, 1 completed, 2 and 3 evaluation pending, completed."""
+
+    def of_attempts(self) -> AttemptFilters:
+        return {
+            "exams": id_list("--exams", self.exams),
+            "users": id_list("--users", self.users),
+            "state": self.state,
+            "started_after": self.started_after,
+            "started_before": self.started_before,
+        }
+
+    def of_content_attempts(self) -> ContentFilters:
+        return {
+            "course_ids": id_list("--course-ids", self.course_ids),
+            "content_state": self.content_state,
+        }
+
+
+class AttemptFilters(TypedDict):
+    """Keywords of `attempts.list` and `plan`."""
+
+    exams: list[int] | None
+    users: list[int] | None
+    state: int | None
+    started_after: str | None
+    started_before: str | None
+
+
+class ContentFilters(TypedDict):
+    """Keywords of `plan` about content attempts."""
+
+    course_ids: list[int] | None
+    content_state: int | None
 
 
 def client_for(options: Connection, environ: Mapping[str, str], **more: Any) -> Client:
