@@ -64,6 +64,7 @@ class FanOut(Generic[K, R]):
         self.errors: list[tuple[K, Error]] = []
         self._group: TaskGroup | None = None
         self._results: AsyncGenerator[tuple[K, R], None] | None = None
+        self._streams: set[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]] = set()
 
     async def __aenter__(self) -> FanOut[K, R]:
         self._group = await anyio.create_task_group().__aenter__()
@@ -76,9 +77,13 @@ class FanOut(Generic[K, R]):
         if self._group is None:
             return
         self._group.cancel_scope.cancel()
-        if self._results is not None:
-            await self._results.aclose()
-        await self._group.__aexit__(None, None, None)
+        try:
+            if self._results is not None:
+                await self._results.aclose()
+            await self._group.__aexit__(None, None, None)
+        finally:
+            for stream in self._streams:  # of workers that were cancelled before they began
+                stream.close()
 
     def __aiter__(self) -> AsyncIterator[tuple[K, R]]:
         if self._group is None:
@@ -92,9 +97,11 @@ class FanOut(Generic[K, R]):
 
     async def _as_completed(self, group: TaskGroup) -> AsyncGenerator[tuple[K, R], None]:
         send, receive = anyio.create_memory_object_stream[_Batch[K, R]](0)
+        self._streams |= {send, receive}
 
         async def outlet() -> MemoryObjectSendStream[_Batch[K, R]]:
-            return send.clone()
+            self._streams.add(out := send.clone())
+            return out
 
         group.start_soon(self._feed, group, outlet, send)
         async with receive:
@@ -106,9 +113,11 @@ class FanOut(Generic[K, R]):
         line, parents = anyio.create_memory_object_stream[MemoryObjectReceiveStream[_Batch[K, R]]](
             self._concurrency
         )
+        self._streams |= {line, parents}
 
         async def outlet() -> MemoryObjectSendStream[_Batch[K, R]]:
             send, receive = anyio.create_memory_object_stream[_Batch[K, R]](0)
+            self._streams |= {send, receive}
             await line.send(receive)
             return send
 
@@ -119,13 +128,14 @@ class FanOut(Generic[K, R]):
                     async for parent, batch in receive:
                         for record in _checked(batch):
                             yield parent, record
+                self._streams.discard(receive)
 
     async def _feed(self, group: TaskGroup, outlet: _Outlet[K, R], closes: AsyncResource) -> None:
         """Start one task per parent, at most `concurrency` at a time."""
         slots = anyio.Semaphore(self._concurrency)
-        async with closes:
+        async with closes, contextlib.aclosing(_each(self._parents)) as parents:
             try:
-                async for parent in _each(self._parents):
+                async for parent in parents:
                     await slots.acquire()
                     group.start_soon(self._one, parent, await outlet(), slots)
             except Exception as error:  # the parents' own iterator failed
@@ -148,6 +158,7 @@ class FanOut(Generic[K, R]):
                         await out.send((parent, error))
                 elif self._on_error == "collect":
                     self.errors.append((parent, error))
+        self._streams.discard(out)
         slots.release()
 
 
@@ -163,11 +174,22 @@ def _checked(batch: Sequence[R] | Exception) -> Sequence[R]:
 
 async def _each(parents: Iterable[K] | AsyncIterable[K]) -> AsyncGenerator[K, None]:
     if isinstance(parents, AsyncIterable):
-        async for parent in parents:
-            yield parent
+        async with _closing(aiter(parents)) as source:
+            async for parent in source:
+                yield parent
     else:
         for parent in parents:
             yield parent
+
+
+@contextlib.asynccontextmanager
+async def _closing(source: AsyncIterator[R]) -> AsyncGenerator[AsyncIterator[R], None]:
+    """*source*, closed at the end if it is a generator: left to the collector, that would be a stray task."""
+    try:
+        yield source
+    finally:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
 
 async def _batches(
@@ -180,7 +202,8 @@ async def _batches(
             async for page in pages:
                 yield page.items
     elif isinstance(found, AsyncIterable):
-        async for record in found:
-            yield [record]
+        async with _closing(aiter(found)) as records:
+            async for record in records:
+                yield [record]
     else:
         yield [await found]
