@@ -299,9 +299,10 @@ async def test_other_methods_are_refused() -> None:
 
 async def test_answers_are_compressed_for_who_accepts_it() -> None:
     """gzip if accepted, plain if not or if switched off; the same records either way."""
-    async with visit(Sandbox(attempts=50)) as visitor:
+    async with visit(Sandbox(attempts=50, cached_pages=1)) as visitor:
         _, zipped, response = await visitor.ask(ATTEMPTS)
         assert response.headers["Content-Encoding"] == "gzip"
+        await visitor.ask(f"{ATTEMPTS}?state=1")
         _, again, _ = await visitor.ask(ATTEMPTS)
         plain_headers = visitor.headers | {"Accept-Encoding": "identity"}
         _, plain, response = await visitor.ask(ATTEMPTS, headers=plain_headers)
@@ -410,7 +411,7 @@ async def test_several_limits_and_logins_are_limited() -> None:
     clock = ManualClock()
     institute = Sandbox(attempts=5, rate=(RateLimit(1, 1.0), RateLimit(1, 60.0)), clock=clock)
     async with visit(institute) as visitor:
-        fields = {"username": "admin", "password": "sandbox"}
+        fields = {"username": institute.username, "password": institute.password}
         assert (await visitor.ask(LOGIN, method="POST", json=fields))[0] == 200
         assert (await visitor.ask(LOGIN, method="POST", json=fields))[0] == 429
         assert (await visitor.ask(ATTEMPTS))[0] == 200

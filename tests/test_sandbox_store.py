@@ -234,7 +234,10 @@ def test_new_attempts_are_the_newest() -> None:
 
 
 def test_nothing_left_to_change() -> None:
-    """Live deletes and edits of an empty institute do nothing."""
+    """Live deletes and edits of an empty institute do nothing, nor does an institute that stands still."""
+    still = book()
+    LiveChanges(Live(), still, 0.0).apply(5.0)
+    assert still.history == []
     empty = Book(Institute(Settings(attempts=0)), ManualClock())
     LiveChanges(Live(deletes_per_s=1, edits_per_s=1), empty, 0.0).apply(5.0)
     assert empty.history == []

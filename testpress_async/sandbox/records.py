@@ -9,6 +9,7 @@ Source: https://developer.testpress.in/docs/server-api/admin-apis/attempts and i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 from testpress_async.sandbox import data
@@ -64,6 +65,7 @@ class Records:
     def __init__(self, institute: Institute) -> None:
         self._institute = institute
         self._first_id = institute.settings.first_attempt_id
+        self._person = lru_cache(4_096)(self._look_up)
         seed = institute.settings.seed
         self._salts = {
             name: salt_of(seed, name) for name in ("attempt", "answer", "question", "content", "seat")
@@ -74,7 +76,7 @@ class Records:
     def attempt(self, index: int, facts: AttemptFacts) -> Record:
         """One row of the list of attempts."""
         bits = mix(self._salts["attempt"], index)
-        user = self._institute.user_number(facts.user_id)
+        person = self._person(facts.user_id)
         started = facts.at_us != data.NEVER
         done = started and facts.state != data.RUNNING
         taken_us = self._taken_us(bits) if started else 0
@@ -86,9 +88,9 @@ class Records:
             "date": date,
             "exam_id": facts.exam_id,
             "user_id": facts.user_id,
-            "email": email_of(user) if known else None,
-            "name": name_of(user) if known > 1 else None,
-            "phone": f"+91 98{user:08d}" if known > 2 else None,
+            "email": person[0] if known else None,
+            "name": person[1] if known > 1 else None,
+            "phone": person[2] if known > 2 else None,
             "correct_answers_count": facts.correct,
             "incorrect_answers_count": facts.incorrect,
             "unanswered_count": facts.unanswered,
@@ -104,7 +106,7 @@ class Records:
             ),
             "speed": (bits >> 24) % 90,
             "exam_url": f"{HOST}/api/v2.5/admin/exams/{facts.exam_id}/",
-            "user_url": f"{HOST}/api/v2.5/admin/users/{facts.user_id}/",
+            "user_url": person[3],
         }
         if (bits >> 32) & 15 == 0:  # fields of later versions, which no client knows
             record["review_pdf_url"] = None if bits & 1 else f"{HOST}/media/review/{index}.pdf"
@@ -145,6 +147,12 @@ class Records:
             for section in sections:
                 section |= {"section_name": "भाग अ", "state": "Completed", "remaining_time": None}
         return sections
+
+    def _look_up(self, user_id: int) -> tuple[str, str, str, str]:
+        """E-mail, name, phone and address of a user; kept for those seen lately."""
+        user = self._institute.user_number(user_id)
+        url = f"{HOST}/api/v2.5/admin/users/{user_id}/"
+        return email_of(user), name_of(user), f"+91 98{user:08d}", url
 
     @staticmethod
     def _taken_us(bits: int) -> int:

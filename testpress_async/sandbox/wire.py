@@ -55,5 +55,4 @@ def duration(duration_us: int, spelling: int) -> str:
 
 def hundredths(value: int) -> str:
     """*value* hundredths as a decimal with two places, such as `-2.00`."""
-    sign = "-" if value < 0 else ""
-    return f"{sign}{abs(value) // 100}.{abs(value) % 100:02d}"
+    return f"{value / 100:.2f}"
