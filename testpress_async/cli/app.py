@@ -255,7 +255,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
     try:
         command, bound, _ = app.parse_args(
-            list(arguments), exit_on_error=False, print_error=True, console=err
+            list(arguments), exit_on_error=False, print_error=True, error_console=err
         )
     except CycloptsError:
         return exits.USAGE
