@@ -87,21 +87,28 @@ def test_what_is_no_day_is_refused(value: Any) -> None:
 @given(st.sampled_from([*tp.AttemptState, *tp.ContentAttemptState]))
 def test_states_are_sent_as_their_number(state: tp.AttemptState | tp.ContentAttemptState) -> None:
     """The filters take numbers, the records hold words."""
-    assert filters.code("state", state) == str(state.code)
+    assert filters.code("state", state, type(state)) == str(state.code)
 
 
 @given(st.sampled_from(list(tp.ContentType)) | st.integers(0, 99))
 def test_content_types_and_plain_numbers_are_sent_as_they_are(value: int) -> None:
     """A number that is not documented yet can be asked for."""
-    assert filters.code("content_type", value) == str(int(value))
+    assert filters.code("content_type", value, tp.ContentType) == str(int(value))
 
 
 @pytest.mark.parametrize("value", [tp.AttemptState("Expired"), "Completed", True, -1, 1.0])
 def test_what_has_no_number_is_refused(value: Any) -> None:
     """A word without a number cannot be filtered by."""
     with pytest.raises(tp.ConfigError) as caught:
-        filters.code("state", value)
+        filters.code("state", value, tp.AttemptState)
     assert caught.value.parameter == "state"
+
+
+@pytest.mark.parametrize("value", [tp.ContentAttemptState.STARTED, tp.ContentType.EXAM])
+def test_the_wrong_vocabulary_is_refused(value: Any) -> None:
+    """0 is "running" for an attempt and "started" for a content attempt: numbers are not mixed up."""
+    with pytest.raises(tp.ConfigError, match="expected a AttemptState"):
+        filters.code("state", value, tp.AttemptState)
 
 
 @pytest.mark.parametrize("value", ["", "  ", 5, b"x"])

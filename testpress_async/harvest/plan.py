@@ -80,12 +80,13 @@ async def plan(
         "attempts": _pairs(
             exams=ids("exams", exams),
             users=ids("users", users),
-            state=code("state", state),
+            state=code("state", state, AttemptState),
             started_after=day("started_after", started_after),
             started_before=day("started_before", started_before),
         ),
         "content_attempts": _pairs(
-            course_ids=ids("course_ids", course_ids), state=code("content_state", content_state)
+            course_ids=ids("course_ids", course_ids),
+            state=code("content_state", content_state, ContentAttemptState),
         ),
     }
     shards = tuple(

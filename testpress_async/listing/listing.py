@@ -71,7 +71,9 @@ class Listing(Generic[R]):
     def pages(self, window: int = 1) -> PageStream[Page[R]]:
         """Iterate the pages, in order, with up to *window* of them requested and not yet taken.
 
-        The first page comes alone, as its `count` and `per_page` tell how many there are.
+        The first page comes alone, as its `count` and `per_page` tell how many there are. With
+        `bad_records="raise"` a page with a bad record raises and is not handed out; iterate records to get
+        its neighbours, or resume with `bad_records="skip"`.
         """
         return self._stream(self._read_page, window)
 

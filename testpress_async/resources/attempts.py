@@ -69,7 +69,7 @@ class Attempts:
                 PATH,
                 exams=filters.ids("exams", exams),
                 users=filters.ids("users", users),
-                state=filters.code("state", state),
+                state=filters.code("state", state, AttemptState),
                 date_0=filters.day("started_after", started_after),
                 date_1=filters.day("started_before", started_before),
                 ordering=filters.text("ordering", ordering),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date, datetime
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from testpress_async.errors import ConfigError
@@ -68,10 +69,15 @@ def day(parameter: str, value: Day | None) -> str | None:
     return value.isoformat()
 
 
-def code(parameter: str, value: Coded | int | None) -> str | None:
-    """The number of an enum member, or a number the documentation does not list (yet)."""
+def code(parameter: str, value: Coded | int | None, kind: type[Enum]) -> str | None:
+    """The number of a member of *kind*, or a number the documentation does not list (yet).
+
+    The same number means different states of attempts and of content attempts, so the wrong enum is refused.
+    """
     if value is None:
         return None
+    if isinstance(value, Enum) and not isinstance(value, kind):
+        raise ConfigError(parameter, f"expected a {kind.__name__} or a number, got a {type(value).__name__}")
     if isinstance(value, Coded):
         number = value.code
         if number is None:
