@@ -231,6 +231,9 @@ def test_new_attempts_are_the_newest() -> None:
     facts = attempts.table.facts(first - 1)
     assert facts is not None
     assert facts.at_us == 2_000_000_000_000_000
+    early = Book(INSTITUTE, ManualClock(wall_s=1_000_000_000.0))
+    third, fourth = early.insert(2, None)
+    assert early.table.page(order, 0, 3) == [fourth - 1, third - 1, INSTITUTE.attempt_order[395]]
 
 
 def test_nothing_left_to_change() -> None:

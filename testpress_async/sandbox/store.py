@@ -283,14 +283,16 @@ class Table(Generic[F]):
         return best
 
     def _posting(self, field: str) -> dict[int, array[int]]:
-        if field not in self._postings:
-            posting: dict[int, array[int]] = {}
+        """Indexes by value of a field; those of all fields are found in one go, on first use."""
+        if not self._postings:
+            self._postings = {posted: {} for posted in self._posted}
             for index in range(self.base_count):
-                value: int = getattr(self._base_facts(index), field)
-                if value not in posting:
-                    posting[value] = array("q")
-                posting[value].append(index)
-            self._postings[field] = posting
+                facts = self._base_facts(index)
+                for posted, posting in self._postings.items():
+                    value: int = getattr(facts, posted)
+                    if value not in posting:
+                        posting[value] = array("I")
+                    posting[value].append(index)
         return self._postings[field]
 
 
