@@ -281,7 +281,7 @@ async def test_sandbox_serves_until_it_is_told_to_stop(tmp_path: Path):
     assert len(out.splitlines()) == 2
     process.send_signal(signal.SIGTERM)
     _, rest = await asyncio.to_thread(process.communicate)
-    assert process.returncode == 130
+    assert process.returncode == 130, rest.decode()
     assert b"Traceback" not in rest
 
 

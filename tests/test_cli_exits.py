@@ -199,7 +199,7 @@ async def test_a_stopped_export_ends_with_130_and_goes_on_later(tmp_path: Path, 
         await until(lambda: rule.hits == 1)
         process.send_signal(told)
         _, err = await asyncio.to_thread(process.communicate)
-        assert process.returncode == exits.INTERRUPTED
+        assert process.returncode == exits.INTERRUPTED, err.decode()
         assert b"Stopped. What was committed stays" in err
         assert b"Traceback" not in err
         shards = [done.shard for entry in entries(tmp_path) for done in entry.shards]
