@@ -192,7 +192,8 @@ class Auth:
                 raise  # a new token refused at once: another login would be refused just so
             header = await self._renew(header, request, handler)
             response = await handler(_signed(request, header))
-        self._proved = True
+        if header == self._header:  # not: a late answer to the token before
+            self._proved = True
         return response
 
     async def _current(self, request: Request, handler: Handler) -> str:

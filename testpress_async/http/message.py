@@ -36,6 +36,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Path and harmless filters, for errors, logs and events."""
         return shown(self.target)
 
+    def __repr__(self) -> str:
+        return (
+            f"Request({self.method} {self.shown})"  # the headers hold the token, a login's body the password
+        )
+
+    def __rich_repr__(self) -> list[str]:
+        return [f"{self.method} {self.shown}"]
+
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """One answer with its whole decoded body.
@@ -49,6 +57,12 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     body: bytes
     framed: bool = True
+
+    def __repr__(self) -> str:
+        return f"Response({self.status}, {len(self.body)} bytes)"  # the body is personal, or a token
+
+    def __rich_repr__(self) -> list[str]:
+        return [f"{self.status}, {len(self.body)} bytes"]
 
 
 _PLAIN = frozenset("0123456789-,:.TZ")
