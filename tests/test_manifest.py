@@ -116,6 +116,6 @@ def test_a_link_in_the_way_is_not_followed(folder: Path, tmp_path: Path):
     os.symlink(target, folder / "00000004.tmp")
     manifest = Manifest(folder)
     manifest.load()
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(DatasetError, match="symbolic"):
         manifest.append(Entry(kind="started", run=2))
     assert target.read_text() == "keep"

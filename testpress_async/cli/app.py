@@ -391,7 +391,7 @@ def _notes(table: Any) -> str:
         f"{table.skipped_shards:,} reads already stored" if table.skipped_shards else "",
         f"{table.missing_parents:,} parents gone" if table.missing_parents else "",
         f"{table.quarantined:,} bad records, see quarantine/" if table.quarantined else "",
-        "changed while being read" if table.expected not in (None, table.records) else "",
+        "changed while being read" if not table.agrees else "",
     ]
     return ", ".join(filter(None, notes))
 

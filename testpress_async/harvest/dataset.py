@@ -18,7 +18,16 @@ from typing import IO
 import msgspec
 
 from testpress_async.errors import DatasetError
-from testpress_async.harvest.manifest import NO_LINKS, Entry, Manifest, Part, ShardDone, private, sync_folder
+from testpress_async.harvest.manifest import (
+    NO_LINKS,
+    Entry,
+    Manifest,
+    Part,
+    ShardDone,
+    private,
+    sync_folder,
+    unusable,
+)
 from testpress_async.harvest.shard import TABLES
 
 if sys.platform != "win32":
@@ -80,7 +89,7 @@ class Dataset:
             self._prepare()
             lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | NO_LINKS, 0o600)
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
         try:
             try:
                 _lock(lock)
@@ -145,20 +154,24 @@ class Store:
             done = tuple(done for done, _ in shards)
             self._manifest.append(Entry(kind="stored", run=self.run, parts=parts, shards=done))
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
         return sum(part.data_bytes for part in parts)
 
     def finish(self) -> None:
         """Record that the run is complete: the next one reads everything anew."""
         self._manifest.append(Entry(kind="finished", run=self.run))
 
-    def rows(self, table: str, shards: frozenset[str] | None = None) -> Iterator[tuple[ShardDone, bytes]]:
+    def rows(
+        self, table: str, shards: frozenset[str] | None = None, *, this_run: bool = False
+    ) -> Iterator[tuple[ShardDone, bytes]]:
         """Landed rows of *table*, oldest first, each with its shard; only of *shards* if given.
 
         Raises:
             DatasetError: A part is missing or was changed after it was committed.
         """
         for entry in self._manifest.entries:
+            if this_run and entry.run != self.run:
+                continue
             for part in entry.parts:
                 if part.table != table:
                     continue
@@ -172,9 +185,12 @@ class Store:
     def quarantine(self, table: str, record: Mapping[str, object]) -> None:
         """Keep a bad record, its raw bytes and the reason."""
         folder = self.path / "quarantine"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with open(folder / f"{table}.jsonl", "ab", opener=private) as file:
-            file.write(msgspec.json.encode(record) + b"\n")
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            with open(folder / f"{table}.jsonl", "ab", opener=private) as file:
+                file.write(msgspec.json.encode(record) + b"\n")
+        except OSError as error:
+            raise unusable(folder, error) from error
 
     def replace(self, name: str, lines: Iterator[bytes]) -> int:
         """Write the file *name* anew, atomically. Returns its lines."""
@@ -189,7 +205,7 @@ class Store:
             aside.rename(self.path / name)
             sync_folder(self.path)
         except OSError as error:
-            raise _unusable(self.path / name, error) from error
+            raise unusable(self.path / name, error) from error
         return count
 
     # --- inside ------------------------------------------------------------------------------------
@@ -228,7 +244,7 @@ class Store:
                 for line in file:
                     yield line[:-1]
         except OSError as error:
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
 
     def _sweep(self) -> None:
         """Remove what a killed export left behind and no entry names."""
@@ -247,8 +263,3 @@ def _lock(handle: int) -> None:
     """Take the lock or raise BlockingIOError. On Windows nothing keeps two exports apart."""
     if sys.platform != "win32":
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _unusable(path: Path, error: OSError) -> DatasetError:
-    remedy = "Free some space and export again: what was committed stays" if error.errno == 28 else ""
-    return DatasetError(str(error.filename or path), error.strerror or type(error).__name__, remedy)

@@ -6,6 +6,7 @@ at all: it is written aside, synced, and linked to its number, which fails if th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -73,14 +74,17 @@ class Manifest:
         path = self._folder / f"{len(self.entries) + 1:08}.json"
         line = msgspec.json.encode(entry)
         aside = path.with_suffix(".tmp")
-        write_synced(aside, line + b"\n" + _checksum(line) + b"\n")
         try:
-            os.link(aside, path)
+            write_synced(aside, line + b"\n" + _checksum(line) + b"\n")
+            try:
+                os.link(aside, path)
+            finally:
+                aside.unlink()
+            sync_folder(self._folder)
         except FileExistsError:
             raise DatasetError(str(path), "another export wrote here", "Run one export at a time") from None
-        finally:
-            aside.unlink()
-        sync_folder(self._folder)
+        except OSError as error:
+            raise unusable(path, error) from error
         self.entries.append(entry)
 
 
@@ -88,7 +92,10 @@ _RESTORE = "Restore the dataset from a copy, or export into a new directory"
 
 
 def _read(path: Path) -> Entry:
-    line, _, rest = path.read_bytes().partition(b"\n")
+    try:
+        line, _, rest = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise unusable(path, error) from error
     if rest.strip() != _checksum(line):
         raise DatasetError(str(path), "the entry is damaged: its checksum does not fit", _RESTORE)
     try:
@@ -126,3 +133,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def unusable(path: Path, error: OSError) -> DatasetError:
+    """Our error for one of the system's."""
+    remedy = (
+        "Free some space and export again: what was committed stays" if error.errno == errno.ENOSPC else ""
+    )
+    return DatasetError(str(error.filename or path), error.strerror or type(error).__name__, remedy)

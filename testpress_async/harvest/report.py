@@ -59,6 +59,11 @@ class TableReport(msgspec.Struct, frozen=True, kw_only=True):
     missing_parents: int = 0
     quarantined: int = 0
 
+    @property
+    def agrees(self) -> bool:
+        """Whether as many records came as the server counted; True where it gives no count."""
+        return self.expected is None or self.expected == self.records + self.quarantined
+
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A finished harvest.
@@ -86,4 +91,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unproven(self) -> tuple[str, ...]:
-        return tuple(t.table for t in self.tables if t.expected is not None and t.expected != t.records)
+        return tuple(t.table for t in self.tables if not t.agrees)

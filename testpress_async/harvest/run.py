@@ -106,7 +106,7 @@ class _Run:
         source = PARENTS[table]
         shards = frozenset(shard.id for shard in self._plan.shards if shard.table == source)
         parents = _attempt_ids if source == "attempts" else _conference_ids
-        rows = (row for _, row in self._store.rows(_PARENT_ROWS[source], shards))
+        rows = (row for _, row in self._store.rows(_PARENT_ROWS[source], shards, this_run=True))
         return [Shard(table=table, parent=parent) for parent in dict.fromkeys(parents(rows))]
 
     async def _table(self, shards: Sequence[Shard]) -> None:
@@ -144,16 +144,22 @@ class _Run:
                     raise
                 self._count(shard.table, missing_parents=1)
             else:
+                for table, rows in done.rows.items():
+                    self._count(table, records=rows)
                 await self._lander.add(done, spools)
             self._emit(ShardFinished(table=shard.table))
 
     async def _read(self, shard: Shard, window: int) -> tuple[ShardDone, dict[str, Spool]]:
         spools: dict[str, Spool] = {}
+        sides: dict[str, dict[bytes, bytes]] = {}
         count: int | None = None
         async with contextlib.aclosing(self._answers(shard, window)) as answers:
             async for rows, count in answers:  # noqa: B007 - the last count is the newest
                 for table, pieces in rows:
-                    await self._spool(shard, table, pieces, spools)
+                    await self._spool(shard, table, pieces, spools, sides)
+                if shard.parent is None:  # if this shard fails the run fails, and nothing is lost by it
+                    self._land_sides(sides, spools)
+        self._land_sides(sides, spools)
         if shard.parent is None:
             self._reports[shard.table] = msgspec.structs.replace(self._reports[shard.table], expected=count)
         return ShardDone(shard=shard, rows={t: s.rows for t, s in spools.items()}, count=count), spools
@@ -176,28 +182,42 @@ class _Run:
                     page.count,
                 )
 
-    async def _spool(self, shard: Shard, table: str, rows: Iterable[bytes], spools: dict[str, Spool]) -> None:
+    async def _spool(
+        self,
+        shard: Shard,
+        table: str,
+        rows: Sequence[bytes],
+        spools: dict[str, Spool],
+        sides: dict[str, dict[bytes, bytes]],
+    ) -> None:
         kept = 0
         for row in rows:
             line = one_line(row)
-            if table != shard.table and self._seen(table, line):
+            digest = _side_digest(table, line) if table != shard.table else None
+            if digest in self._sides_seen:
                 continue
-            if table != "attendance" and table != "exams" and not _has_id(line):
+            if table not in _WITHOUT_ID and not _has_id(line):
                 await self._quarantine(shard, table, row, "expected a record with a whole number as `id`")
-                continue
-            spools.setdefault(table, Spool()).add(line)
-            kept += 1
-        self._count(table, records=kept)
+            elif digest is not None:
+                sides.setdefault(table, {})[digest] = line
+            else:
+                spools.setdefault(table, Spool()).add(line)
+                kept += 1
         if table == shard.table:
             self._emit(RowsRead(table=table, records=kept))
 
-    def _seen(self, table: str, line: bytes) -> bool:
-        """Whether this side-loaded record was landed before: they repeat on every page."""
-        digest = hashlib.blake2b(line, digest_size=12, person=table[:16].encode()).digest()
-        if digest in self._sides_seen:
-            return True
-        self._sides_seen.add(digest)
-        return False
+    def _land_sides(self, sides: dict[str, dict[bytes, bytes]], spools: dict[str, Spool]) -> None:
+        """Add what no shard has landed yet: side-loaded records repeat on every page and for every parent.
+
+        They count as landed only once their shard is complete: a shard that fails must not take along what
+        others left out because of it.
+        """
+        for table, lines in sides.items():
+            for digest, line in lines.items():
+                if digest not in self._sides_seen:
+                    self._sides_seen.add(digest)
+                    spools.setdefault(table, Spool()).add(line)
+        sides.clear()
 
     async def _quarantine(self, shard: Shard, table: str, raw: bytes, reason: str) -> None:
         self._count(table, quarantined=1)
@@ -264,7 +284,12 @@ class _UserVideoConference(msgspec.Struct):
 
 _ids = msgspec.json.Decoder(_HasId)
 _conferences = msgspec.json.Decoder(_UserVideoConference)
+_WITHOUT_ID = ("attendance", "exams")  # the documentation shows no id for these
 _PARENT_ROWS = {"attempts": "attempts", "content_attempts": "user_video_conferences"}
+
+
+def _side_digest(table: str, line: bytes) -> bytes:
+    return hashlib.blake2b(line, digest_size=12, person=table[:16].encode()).digest()
 
 
 def _has_id(line: bytes) -> bool:
