@@ -70,6 +70,6 @@ def test_neither_headers_nor_bodies_are_in_a_repr() -> None:
     request = Request(target="/a/?q=asha", headers={"Authorization": "JWT secret"}, body=b"secret")
     response = Response(status=200, headers={"Set-Cookie": "secret"}, body=b"secret")
     assert repr(request) == "Request(GET /a/?q=…)"
-    assert request.__rich_repr__() == ["GET /a/?q=…"]
+    assert request.__rich_repr__() == [("method", "GET"), ("target", "/a/?q=…")]
     assert repr(response) == "Response(200, 6 bytes)"
-    assert response.__rich_repr__() == ["200, 6 bytes"]
+    assert response.__rich_repr__() == [("status", 200), ("body_bytes", 6)]

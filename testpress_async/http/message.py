@@ -41,8 +41,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             f"Request({self.method} {self.shown})"  # the headers hold the token, a login's body the password
         )
 
-    def __rich_repr__(self) -> list[str]:
-        return [f"{self.method} {self.shown}"]
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("method", self.method), ("target", self.shown)]
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +61,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"Response({self.status}, {len(self.body)} bytes)"  # the body is personal, or a token
 
-    def __rich_repr__(self) -> list[str]:
-        return [f"{self.status}, {len(self.body)} bytes"]
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("status", self.status), ("body_bytes", len(self.body))]
 
 
 _PLAIN = frozenset("0123456789-,:.TZ")

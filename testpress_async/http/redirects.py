@@ -49,7 +49,7 @@ class Redirects:
         return response
 
     def _next(self, request: Request, response: Response) -> Request:
-        location = urljoin(self._origin + request.target, response.headers.get("Location", "").strip())
+        location = _joined(self._origin + request.target, response.headers.get("Location", "").strip())
         if request.method != "GET" or origin_of(location) != origin_of(self._origin):
             raise ForeignOrigin(
                 request.method, request.shown, _shown_origin(location), _remedy(request, location)
@@ -63,6 +63,13 @@ class Redirects:
         return msgspec.structs.replace(
             request, target=parts.path + ("?" + parts.query if parts.query else "")
         )
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError:  # half an IPv6 address
+        return ""
 
 
 def _shown_origin(location: str) -> str:
