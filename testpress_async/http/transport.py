@@ -125,21 +125,25 @@ class _Body:
         self._gzip = zlib.decompressobj(16 + zlib.MAX_WBITS) if self.packed else None
         self._pieces: list[bytes] = []
         self._size = 0
+        self._tail = False
         self.wire_bytes = 0
 
     def add(self, piece: bytes) -> None:
         self.wire_bytes += len(piece)
         if self._gzip is not None:
-            room = self._limit_bytes - self._size + 1
-            piece = self._gzip.decompress(piece, room)
+            if self._gzip.eof:  # zlib would keep all that follows
+                self._tail = True
+                return
+            piece = self._gzip.decompress(piece, self._limit_bytes - self._size + 1)
+        room = self._limit_bytes - self._size
         self._size += len(piece)
+        self._pieces.append(piece[:room])  # a refusal keeps its beginning
         if self._size > self._limit_bytes:
             raise BodyTooLarge(self._request.method, self._request.shown, self._limit_bytes)
-        self._pieces.append(piece)
 
     def require_whole(self) -> None:
         """Raise AnswerLost unless the gzip stream ended, checksum and all, exactly with the body."""
-        if self._gzip is not None and (not self._gzip.eof or self._gzip.unused_data):
+        if self._gzip is not None and (not self._gzip.eof or self._gzip.unused_data or self._tail):
             raise AnswerLost(
                 self._request.method, self._request.shown, "the compressed body is cut or has a tail"
             )

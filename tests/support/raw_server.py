@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
 HOLD = object()  # step of a script: say nothing more until the client goes or the server ends
-Piece = bytes | Callable[[], object] | object
+Piece = bytes | object
 Script = bytes | list[Piece]
 
 
@@ -31,7 +31,7 @@ def http(
 class RawServer:
     """One script for each connection, in order; the last one serves all further ones.
 
-    A script is bytes, or a list of pieces: bytes are sent, a function is called, HOLD stays silent. After
+    A script is bytes, or a list of pieces: bytes are sent, HOLD stays silent. After
     its script a connection is closed, unless *keep* says that further requests get further scripts on it.
     """
 
@@ -40,7 +40,7 @@ class RawServer:
         self._tls, self._keep = tls, keep
         self.heads: list[bytes] = []
         self.connections = 0
-        self.sent_bytes = 0
+        self._arrivals: asyncio.Queue[bytes] = asyncio.Queue()
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -57,6 +57,10 @@ class RawServer:
     def targets(self) -> list[str]:
         """Targets of the requests that came."""
         return [head.split(b" ")[1].decode() for head in self.heads]
+
+    async def arrival(self) -> bytes:
+        """Head of the next request that nobody has waited for yet."""
+        return await self._arrivals.get()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -88,15 +92,12 @@ class RawServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        self._arrivals.put_nowait(self.heads[-1])
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         pieces: Iterable[Piece] = [script] if isinstance(script, bytes) else script
         for piece in pieces:
             if isinstance(piece, bytes):
                 writer.write(piece)
                 await writer.drain()
-                self.sent_bytes += len(piece)
-            elif callable(piece):
-                await asyncio.sleep(0)
-                piece()
             else:
                 await reader.read()
