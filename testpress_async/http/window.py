@@ -20,7 +20,6 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
-from itertools import pairwise
 
 import msgspec
 
@@ -37,6 +36,12 @@ CLOCK_DRIFT = 1e-4  # of a period: two honest clocks drift apart by less
 MAX_PAUSE_S = 86400.0  # the longest usual period; a server that asks for more is not believed
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # pauses after 429s that name no time
 MATCH_SLACK_S = 0.2  # for the way there and back when an own request is matched with Retry-After
+STEEP = 0.75  # a limit that falls below this share of itself at one blow is not believed for long
+USED_UP = 0.8  # a limit of which less is used hardly caused a 429
+FREE = MAX_LIMIT = 2**31
+WIDE = 64  # after caution, so many in flight at once without a 429 end it
+STUBBORN = 10  # periods without anything accepted, until a learned period is thought too short
+LUCK = 4  # raises in a row that may all go well at the cost of others; after more there is room indeed
 MAX_PROBE_AFTER = 8  # times `probe_after`: how rare failing probes can become
 
 
@@ -128,6 +133,7 @@ class History:
     def __init__(self, periods_s: Iterable[float]) -> None:
         self.ages = [_Age(period_s) for period_s in sorted(set(periods_s))]
         self.added = 0
+        self.due_s = math.inf  # when the next entry grows out of its age
         self._youngest = self.ages[0]
 
     def add(self, now_s: float) -> None:
@@ -139,19 +145,21 @@ class History:
             youngest.counts[-1] += 1
             return
         youngest.push(now_s, 1)
-        if youngest.times_s[0] + 1.25 * youngest.keep_s <= now_s:  # rarely: nobody has asked for a count
+        self.due_s = min(self.due_s, now_s + youngest.keep_s)
+        if (
+            self.due_s + 0.25 * youngest.keep_s <= now_s
+        ):  # nobody has asked for a count: tidy up, not each time
             self.advance(now_s)
 
     def advance(self, now_s: float) -> None:
-        """Let everything grow old enough for *now_s*. Counts are those of the last call."""
-        older: _Age | None
-        for age, older in pairwise([*self.ages, None]):
-            assert age is not None
+        """Let everything grow as old as it is at *now_s*. Counts are those of the last call."""
+        for age, older in zip(self.ages, (*self.ages[1:], None), strict=True):
             age.peak = max(age.peak, self.added - age.gone)
             while age.times_s and age.times_s[0] + age.keep_s <= now_s:
-                moved = age.pop()
+                time_s, count = age.pop()
                 if older is not None:
-                    older.push(*moved)
+                    older.push(time_s, count)
+        self.due_s = min((age.times_s[0] + age.keep_s for age in self.ages if age.times_s), default=math.inf)
 
     def count(self, index: int) -> int:
         """Accepted in the last period number *index*."""
@@ -159,21 +167,17 @@ class History:
 
     def leaves_s(self, index: int, nth: int) -> float | None:
         """When the *nth* oldest request (from 1) leaves period number *index*; None if fewer are in it."""
-        for age in reversed(self.ages[: index + 1]):
-            inside = self.count_of(age)
+        keep_s = self.ages[index].keep_s
+        for younger in range(index, -1, -1):
+            inside = self.count(younger) - (self.count(younger - 1) if younger else 0)
             if nth > inside:
                 nth -= inside
                 continue
-            for time_s, count in zip(age.times_s, age.counts, strict=True):
+            for time_s, count in zip(self.ages[younger].times_s, self.ages[younger].counts, strict=True):
                 nth -= count
                 if nth <= 0:
-                    return time_s + self.ages[index].keep_s
+                    return time_s + keep_s
         return None
-
-    def count_of(self, age: _Age) -> int:
-        """Requests of exactly this age."""
-        index = self.ages.index(age)
-        return self.count(index) - (self.count(index - 1) if index else 0)
 
     def any_between(self, from_s: float, to_s: float) -> bool:
         """Whether something was accepted in that time, as exactly as the log still knows."""
@@ -188,3 +192,306 @@ class History:
         """What was possible before says nothing about now."""
         for index, age in enumerate(self.ages):
             age.peak = self.count(index)
+
+
+class Mirror:
+    """One limit: N requests in period number `index` of the history, and how sure N is."""
+
+    __slots__ = (
+        "_cap",
+        "_floor",
+        "_own",
+        "ceiling",
+        "clean",
+        "contended",
+        "index",
+        "limit",
+        "probe_after",
+        "proven",
+        "raises",
+        "ramping",
+        "step",
+    )
+
+    def __init__(self, index: int, limit: int, *, probe_after: int, ceiling: int | None = None) -> None:
+        self.index, self.limit, self.probe_after = index, limit, probe_after
+        self.ceiling = ceiling  # given by the user: never passed
+        self.proven = limit  # the limit before a raise that is still on trial
+        self.ramping = False  # the limit is a mere guess: raise it every window
+        self.raises = 0  # in a row, without a 429
+        self.contended = False  # others use the same budget: a raise that goes well may be their loss
+        self.step = 1
+        self.clean = 0  # accepted at the edge since the limit last changed
+        self._own, self._floor, self._cap = limit, 1, math.inf
+
+    def held(self) -> None:
+        """One was accepted at the edge. After enough of them, try for more."""
+        self.clean += 1
+        quick = self.ramping or (self.raises > 0 and not self.contended) or self.raises > LUCK
+        if self.clean < (self.limit if quick else self.probe_after) or self.limit == self.ceiling:
+            return
+        self.step = min(2 * self.step, max(1, self.limit // 4)) if self.raises else 1
+        self.raises += 1
+        self.proven, self.clean = self.limit, 0
+        self.limit = min(self.limit + self.step, self.ceiling or MAX_LIMIT)
+
+    def refused(self, own: int, *, probe_after: int) -> None:
+        """A 429 came with *own* of our requests in the window."""
+        if self.raises > LUCK:
+            self.probe_after = probe_after  # there was more: look again soon
+        elif self.raises:
+            self.probe_after = min(2 * self.probe_after, MAX_PROBE_AFTER * probe_after)
+        self.contended = not self.raises
+        self.settle(own, floor=max(1, self.limit // 2), cap=max(1, self.limit - 1))
+
+    def settle(self, own: int, *, floor: int = 1, cap: float = math.inf) -> None:
+        """The limit is what of ours was in the window; not less than half at one blow, a burst of others
+        would otherwise ruin us for hours."""
+        before = self.limit
+        self._own, self._floor, self._cap = own, floor, cap
+        self.also_held(0)
+        self.ramping = before - self.limit > max((1 - STEEP) * before, 3 * math.sqrt(before))
+        self.raises = self.clean = 0
+
+    def also_held(self, more: int = 1) -> None:
+        """Requests that were in flight at the 429 were accepted after all."""
+        self._own += more
+        self.limit = self.proven = int(min(max(self._own, self._floor), self._cap))
+
+
+class Window:
+    """All limits of one origin and credential, and what is in flight. The gate's arithmetic.
+
+    Raise `in_flight` by one for each request that is sent, and say then exactly one of `accepted`, `lost`,
+    `unsent` and `throttled`.
+    """
+
+    def __init__(self, policy: RatePolicy) -> None:
+        known = policy.known
+        self._history = History((*USUAL_PERIODS_S, *(limit.per_s for limit in known)))
+        self._periods_s = [age.period_s for age in self._history.ages]
+        self._probe_after = policy.probe_after
+        self._mirrors: list[Mirror] = []
+        for limit in known:
+            index = self._periods_s.index(limit.per_s)
+            self._mirrors.append(
+                Mirror(index, limit.requests, probe_after=policy.probe_after, ceiling=limit.requests)
+            )
+        self._dropped: set[int] = set()
+        self._settling: Mirror | None = None
+        self._learned_s = -math.inf
+        self._streak = 0  # 429s since the last request was accepted, those already in flight not counted
+        self._streak_began_s = 0.0
+        self._unexplained_s = -math.inf  # the last 429 that no limit of ours explains
+        self._cap = FREE  # requests in flight; few after a 429 that is not understood
+        self.paused_until_s = -math.inf
+        self.in_flight = 0
+
+    @property
+    def learned(self) -> tuple[Limit, ...]:
+        """The limits in force, given and learned, shortest period first."""
+        found = (Limit(mirror.limit, self._periods_s[mirror.index]) for mirror in self._mirrors)
+        return tuple(sorted(found, key=lambda limit: limit.per_s))
+
+    # --- may one more be sent? ----------------------------------------------------------------------
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether one more may be sent now."""
+        if now_s < self.paused_until_s or self.in_flight >= self._cap:
+            return False
+        if not self._mirrors:
+            return True
+        history = self._history
+        if now_s >= history.due_s:
+            history.advance(now_s)
+        for mirror in self._mirrors:
+            if history.added - history.ages[mirror.index].gone + self.in_flight >= mirror.limit:
+                return False
+        return True
+
+    def opens_s(self, now_s: float, ahead: int = 0) -> float | None:
+        """When, as far as can be foreseen, one more may be sent after *ahead* others; at least *now_s*.
+
+        None: only the end of a request in flight can make room.
+        """
+        self._history.advance(now_s)
+        opens_s = max(now_s, self.paused_until_s)
+        if self.in_flight >= self._cap:
+            return None
+        for mirror in self._mirrors:
+            at_s = self._leaves_s(mirror, now_s, ahead)
+            if at_s is None:
+                return None
+            opens_s = max(opens_s, at_s)
+        return opens_s
+
+    def _leaves_s(self, mirror: Mirror, now_s: float, ahead: int) -> float | None:
+        held = self._history.count(mirror.index)
+        excess = held + self.in_flight + ahead - mirror.limit + 1
+        if excess <= 0:
+            return now_s
+        at_s = self._history.leaves_s(mirror.index, excess)
+        if at_s is None and ahead:  # those ahead fill whole windows of their own
+            rounds = 1 + (excess - held - 1) // mirror.limit
+            at_s = now_s + rounds * self._history.ages[mirror.index].keep_s
+        return at_s
+
+    # --- what became of a request --------------------------------------------------------------------
+
+    def unsent(self) -> None:
+        """It never left."""
+        self.in_flight -= 1
+
+    def lost(self, now_s: float) -> None:
+        """Nobody knows whether the server counted it: counted, to be safe."""
+        self.in_flight -= 1
+        self._history.add(now_s)
+
+    def accepted(self, now_s: float, entered_s: float) -> None:
+        """The server answered something else than 429."""
+        self.in_flight -= 1
+        history = self._history
+        history.add(now_s)
+        if entered_s <= self._learned_s:
+            if self._settling is not None:
+                self._settling.also_held()
+            return
+        if self._streak or self._cap < FREE:
+            self._streak = 0
+            self._cap = min(self._cap + 1, FREE) if self._cap < WIDE else FREE
+        for mirror in self._mirrors:
+            if history.added - history.ages[mirror.index].gone + self.in_flight >= mirror.limit - 1:
+                mirror.held()
+
+    def throttled(self, now_s: float, entered_s: float, retry_after_s: float | None) -> None:
+        """The server answered 429; *retry_after_s* is what it asked for, None or nonsense if nothing."""
+        self.in_flight -= 1
+        self._history.advance(now_s)
+        asked_s = None
+        if retry_after_s is not None and 0 < retry_after_s < math.inf:
+            asked_s = min(retry_after_s, MAX_PAUSE_S)
+            self._pause(now_s, asked_s)
+        if entered_s <= self._learned_s and (asked_s or 0.0) <= self._settled_period_s + 1:
+            return  # sent before the 429 that all was learned from
+        if not self._streak:
+            self._streak_began_s = now_s
+        elif asked_s is not None:  # we waited as asked, in vain: others take it, so ask less and less often
+            self._pause(now_s, _backoff_s(self._streak - 1))
+        if asked_s is None:
+            self._pause(now_s, _backoff_s(self._streak))
+        self._streak += 1
+        self._learn(now_s, asked_s, entered_s)
+
+    def _pause(self, now_s: float, pause_s: float) -> None:
+        self.paused_until_s = max(self.paused_until_s, now_s + pause_s)
+
+    # --- which limit was it? -------------------------------------------------------------------------
+
+    @property
+    def _settled_period_s(self) -> float:
+        return self._periods_s[self._settling.index] if self._settling else 0.0
+
+    def _learn(self, now_s: float, asked_s: float | None, entered_s: float) -> None:
+        self._learned_s = now_s
+        evidence = _Evidence(self._history, now_s, entered_s, asked_s, now_s - self._streak_began_s)
+        mirror = self._blamed(evidence)
+        if mirror is not None:
+            mirror.refused(self._history.count(mirror.index), probe_after=self._probe_after)
+        else:
+            mirror = self._new_mirror(evidence, now_s)
+        self._cap = FREE if mirror is not None and asked_s is not None else 1
+        self._settling = mirror
+        self._history.forget_peaks()
+
+    def _blamed(self, evidence: _Evidence) -> Mirror | None:
+        """The known limit that explains the 429, if one does."""
+        possible = [mirror for mirror in self._mirrors if evidence.possible(mirror.index, STUBBORN)]
+        if not possible:
+            return None
+        best = max(possible, key=lambda mirror: (mirror.raises > 0, self._used(mirror)))
+        if self._used(best) >= USED_UP or not any(map(evidence.proves, self._unmirrored())):
+            return best
+        return None
+
+    def _used(self, mirror: Mirror) -> float:
+        return (self._history.count(mirror.index) + self.in_flight) / mirror.limit
+
+    def _unmirrored(self) -> list[int]:
+        mirrored = {mirror.index for mirror in self._mirrors}
+        return [index for index in range(len(self._periods_s)) if index not in mirrored]
+
+    def _new_mirror(self, evidence: _Evidence, now_s: float) -> Mirror | None:
+        possible = [index for index in self._unmirrored() if evidence.possible(index)]
+        good = [index for index in possible if evidence.fits(index, self.in_flight)]
+        index = next(iter(good or possible), None)
+        if index is None:
+            return None
+        if not good:  # once may be anything: a pause is all that helps
+            before_s, self._unexplained_s = self._unexplained_s, now_s
+            if now_s - before_s > self._periods_s[index] + MAX_BACKOFF_S:
+                return None
+        own = self._history.count(index)
+        if not own:
+            return None  # none of ours is there: others have used it up
+        mirror = Mirror(index, own, probe_after=self._probe_after)
+        mirror.settle(own)
+        mirror.ramping = not good
+        self._drop_guesses(index)
+        self._mirrors.append(mirror)
+        return mirror
+
+    def _drop_guesses(self, index: int) -> None:
+        """A period of one second is guessed from `Retry-After: 1` alone. Once a longer one shows, the
+        second goes, once; if it was real it is learned again."""
+        for mirror in [m for m in self._mirrors if m.index < index and m.ceiling is None]:
+            if mirror.index not in self._dropped and not mirror.index:
+                self._dropped.add(mirror.index)
+                self._mirrors.remove(mirror)
+
+
+def _backoff_s(doublings: int) -> float:
+    return min(FIRST_BACKOFF_S * 2.0 ** min(doublings, 30), MAX_BACKOFF_S)
+
+
+class _Evidence:
+    """What one 429 says about the period of the limit behind it."""
+
+    def __init__(
+        self,
+        history: History,
+        now_s: float,
+        entered_s: float,
+        retry_after_s: float | None,
+        lasted_s: float,
+    ) -> None:
+        self._history, self._now_s, self._entered_s = history, now_s, entered_s
+        self._asked_s = retry_after_s
+        self._lasted_s = lasted_s  # how long there have been nothing but 429s
+
+    def possible(self, index: int, rounds: int = 1) -> bool:
+        """Whether the period is long enough: nobody is asked to wait longer, or refused for longer."""
+        period_s = self._history.ages[index].period_s
+        return self._lasted_s <= rounds * period_s + 1 and (
+            self._asked_s is None or self._asked_s < period_s + 1
+        )
+
+    def fits(self, index: int, in_flight: int) -> bool:
+        """Whether one of our requests is what the server waits for, and more was never accepted before."""
+        own = self._history.count(index) + in_flight
+        return self._history.ages[index].peak <= 2 * own and self._matches(index)
+
+    def proves(self, index: int) -> bool:
+        """Whether it is this period beyond reasonable doubt: ours was the oldest in it, and not just any."""
+        if self._asked_s is None or self._asked_s < 2 or not (self.possible(index) and self._matches(index)):
+            return False
+        from_s, _ = self._awaited(index)
+        begin_s = self._now_s - self._history.ages[index].period_s
+        return not self._history.any_between(begin_s + MATCH_SLACK_S, from_s - MATCH_SLACK_S)
+
+    def _matches(self, index: int) -> bool:
+        return self._asked_s is None or self._history.any_between(*self._awaited(index))
+
+    def _awaited(self, index: int) -> tuple[float, float]:
+        """When the request was accepted whose leaving the server waits for."""
+        shift_s = (self._asked_s or 0.0) - self._history.ages[index].period_s
+        return self._entered_s + shift_s - 1 - MATCH_SLACK_S, self._now_s + shift_s + MATCH_SLACK_S

@@ -1,0 +1,76 @@
+"""How many requests an overloaded server bears at once: AIMD on its latency and its own words.
+
+Apart from any quota. A server that slows down far beyond its usual self, or answers 503, gets fewer requests
+at a time; when it is well again the number grows back within seconds. Three things keep ordinary jitter from
+counting: the median of a whole round is judged, not single requests; slow means several times slower and by
+a margin that people notice; and "usual" follows a lasting change, such as an export going on to a heavier
+endpoint. For latency alone the number never falls below a quarter: only the server's own words bring it to 1.
+
+Arithmetic only. Source: TCP congestion control (RFC 5681) for the shape, Netflix concurrency-limits
+("Gradient2") for comparing with a slow-moving baseline.
+"""
+
+from __future__ import annotations
+
+import math
+
+SHORTEST_ROUND, LONGEST_ROUND = 8, 64  # answers judged together; in between as many as may be in flight
+SLOW = 3.0  # times the usual latency
+NOTICEABLE_S = 0.05  # beyond the usual latency; below it our own event loop makes the difference
+CUT = 0.7  # of the limit, as in CUBIC
+GROW = 0.25  # of the limit, after a good round
+FOLLOW_SLOW, FOLLOW_USUAL = 1.25, 0.05  # per round: how fast "usual" follows a slow round, or an ordinary one
+COMPLAINTS = 0.2  # of the limit: so many 503s and timeouts in one round are overload; one alone is a mishap
+
+
+class Guard:
+    """`limit` is the number of requests that may be in flight, from 1 to *ceiling*."""
+
+    __slots__ = ("_ceiling", "_complaints", "_cut_s", "_latencies_s", "_round", "_usual_s", "limit")
+
+    def __init__(self, ceiling: int) -> None:
+        self._ceiling = self.limit = ceiling
+        self._usual_s = math.inf
+        self._cut_s = -math.inf
+        self._complaints = 0
+        self._latencies_s: list[float] = []
+        self._round = 0
+        self._begin_round()
+
+    def answered(self, latency_s: float, now_s: float) -> None:
+        """A good answer took so long."""
+        if now_s - latency_s <= self._cut_s:
+            return  # sent before the last cut: tells nothing about the present limit
+        latencies_s = self._latencies_s
+        latencies_s.append(latency_s)
+        if len(latencies_s) >= self._round:
+            self._judge(now_s)
+
+    def complained(self, entered_s: float, now_s: float) -> None:
+        """503, 504 or no answer in time, for a request sent at *entered_s*."""
+        if entered_s <= self._cut_s:
+            return
+        self._complaints += 1
+        if self._complaints >= max(2.0, COMPLAINTS * self.limit):
+            self._cut(now_s, 1)
+
+    def _judge(self, now_s: float) -> None:
+        median_s = sorted(self._latencies_s)[len(self._latencies_s) // 2]
+        if median_s > SLOW * self._usual_s and median_s > self._usual_s + NOTICEABLE_S:
+            self._usual_s *= FOLLOW_SLOW
+            self._cut(now_s, math.ceil(self._ceiling / 4))
+            return
+        slower_s = max(0.0, median_s - self._usual_s)
+        self._usual_s = min(median_s, self._usual_s + FOLLOW_USUAL * slower_s)
+        self.limit = min(self._ceiling, self.limit + max(1, int(GROW * self.limit)))
+        self._begin_round()
+
+    def _cut(self, now_s: float, lowest: int) -> None:
+        self.limit = min(self.limit, max(lowest, int(CUT * self.limit)))
+        self._cut_s = now_s
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._latencies_s = []
+        self._complaints = 0
+        self._round = min(max(self.limit, SHORTEST_ROUND), LONGEST_ROUND)
