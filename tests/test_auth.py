@@ -19,8 +19,10 @@ from testpress_async.errors import (
     ConfigError,
     DecodeFailed,
     Error,
+    NotFound,
     PermissionDenied,
     ServerFault,
+    StatusError,
 )
 from testpress_async.http.auth import (
     LOGIN_PATH,
@@ -424,3 +426,25 @@ async def test_requests_show_neither_token_nor_password() -> None:
     for request in seen:
         assert secret not in repr(request) + str(request)
         assert PASSWORD not in repr(request) + str(request)
+
+
+@pytest.mark.parametrize("error", [BadRequest, PermissionDenied, NotFound])
+async def test_a_token_that_was_taken_for_a_refused_request_is_renewed_later(
+    error: type[StatusError],
+) -> None:
+    """403 and 404 prove the token as well as 200 does: when it expires, one login follows."""
+    clock = ManualClock()
+    handler = Scripted(
+        [
+            reply(200, msgspec.json.encode({"token": jwt({}, serial=1)})),
+            error("GET", "/api/x/", 403),
+            AuthenticationFailed("GET", "/api/x/", 401),
+            reply(200, msgspec.json.encode({"token": jwt({}, serial=2)})),
+            reply(200),
+        ]
+    )
+    auth = password_auth(clock)
+    with pytest.raises(error):
+        await auth(Request(target="/api/x/"), handler)
+    assert (await auth(Request(target="/api/x/"), handler)).status == 200
+    assert [request.method for request in handler.requests] == ["POST", "GET", "GET", "POST", "GET"]

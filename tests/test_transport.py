@@ -252,6 +252,20 @@ async def test_a_refusal_that_is_packed_and_cut_still_has_its_status() -> None:
     assert (await answer_to(script)).status == 404
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        http(b'{"detail": "No."}', status="400 Bad Request", length=500),
+        http(b"no gzip", headers=GZIP, status="400 Bad Request"),
+        http(b"?", headers={"Content-Encoding": "br"}, status="400 Bad Request"),
+    ],
+    ids=["cut", "no gzip", "another coding"],
+)
+async def test_a_refusal_keeps_its_status_whatever_its_body(script: bytes) -> None:
+    """A refused login must never look like a lost answer: that would be sent again."""
+    assert (await answer_to(script)).status == 400
+
+
 # --- time --------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from testpress_async.errors import (
     BadRequest,
     DecodeFailed,
     Error,
+    NotFound,
     PermissionDenied,
     StatusError,
 )
@@ -186,15 +187,24 @@ class Auth:
             return await handler(request)
         header = await self._current(request, handler)
         try:
-            response = await handler(_signed(request, header))
+            return await self._send(request, header, handler)
         except AuthenticationFailed:
             if not self._source.can_renew or (header == self._header and not self._proved):
                 raise  # a new token refused at once: another login would be refused just so
-            header = await self._renew(header, request, handler)
+        return await self._send(request, await self._renew(header, request, handler), handler)
+
+    async def _send(self, request: Request, header: str, handler: Handler) -> Response:
+        try:
             response = await handler(_signed(request, header))
+        except (BadRequest, NotFound, PermissionDenied):
+            self._prove(header)  # refused for another reason: the token itself was taken
+            raise
+        self._prove(header)
+        return response
+
+    def _prove(self, header: str) -> None:
         if header == self._header:  # not: a late answer to the token before
             self._proved = True
-        return response
 
     async def _current(self, request: Request, handler: Handler) -> str:
         if self._header is None:
@@ -204,7 +214,8 @@ class Auth:
         try:
             return await self._renew(self._header, request, handler)
         except Error:
-            return self._header  # early renewal is a courtesy; the server decides when the old one ends
+            self._renew_at_s = None  # early renewal was a courtesy; the server decides when the old one ends
+            return self._header
 
     async def _renew(self, refused: str | None, request: Request, handler: Handler) -> str:
         """A header other than *refused*. Tasks that ask while one login runs share its outcome.
@@ -230,7 +241,7 @@ class Auth:
         self._last_failure = None
         self._header, self._proved = f"JWT {token.text}", False
         self._renew_at_s = self._renewal_s(token)
-        if self._emit:
+        if self._emit and self._source.can_renew:
             self._emit(LoggedIn(lifetime_s=token.lifetime_s))
         return self._header
 

@@ -83,24 +83,39 @@ class Transport:
             raise translate(request, error, self._timeouts) from error
 
     async def _read(self, request: Request, answer: aiohttp.ClientResponse) -> Response:
-        refusal = answer.status >= 300
-        body = _Body(request, answer.headers, MAX_REFUSAL_BYTES if refusal else self._max_body_bytes)
-        began_s = self._clock.now_s()
+        if answer.status >= 300:
+            return await self._read_refusal(request, answer)
+        body = _Body(request, answer.headers, self._max_body_bytes)
         try:
-            async for piece in answer.content.iter_any():
-                body.add(piece)
-                self._require_pace(request, body.wire_bytes, self._clock.now_s() - began_s)
-        except BodyTooLarge:
-            answer.close()
-            if not refusal:
-                raise
+            await self._fill(body, request, answer)
+            body.require_whole()
         except BaseException:
             answer.close()
             raise
         framed = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers or body.packed
-        if not refusal:
-            body.require_whole()
         return Response(status=answer.status, headers=answer.headers, body=body.bytes(), framed=framed)
+
+    async def _read_refusal(self, request: Request, answer: aiohttp.ClientResponse) -> Response:
+        """An error or redirect: the status counts, however little of the body can be read.
+
+        A refused login above all must not look like a lost answer, which would be sent again.
+        """
+        content = b""
+        try:
+            body = _Body(request, answer.headers, MAX_REFUSAL_BYTES)
+            try:
+                await self._fill(body, request, answer)
+            finally:
+                content = body.bytes()
+        except (AnswerLost, BodyTooLarge, TimedOut, aiohttp.ClientError, OSError, zlib.error):
+            answer.close()
+        return Response(status=answer.status, headers=answer.headers, body=content)
+
+    async def _fill(self, body: _Body, request: Request, answer: aiohttp.ClientResponse) -> None:
+        began_s = self._clock.now_s()
+        async for piece in answer.content.iter_any():
+            body.add(piece)
+            self._require_pace(request, body.wire_bytes, self._clock.now_s() - began_s)
 
     def _require_pace(self, request: Request, received: int, elapsed_s: float) -> None:
         floor = self._timeouts.min_bytes_per_s
