@@ -7,6 +7,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 import pytest
 
 from testpress_async import __version__
+from testpress_async.cli import exits
 from testpress_async.cli.app import run
 from testpress_async.cli.connect import Connection, chosen, client_for, id_list, rate_policy
 from testpress_async.errors import ConfigError
@@ -378,3 +380,45 @@ def test_all_tables_unless_some_are_named():
     """No name means everything."""
     assert chosen((), ("a", "b")) == ("a", "b")
     assert chosen(("b",), ("a", "b")) == ("b",)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stream", "exams", "--ids", "1,2"],
+        ["stream", "content_attempts", "--exams", "3"],
+        ["stream", "user_answers", "--ids", "1", "--exams", "3"],
+        ["export", "exams", "--users", "1", "--out", "unused"],
+        ["export", "--out", "unused", "--concurrency", "0"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_means_nothing_here_is_refused(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A filter that were ignored would export more than was asked for."""
+    monkeypatch.chdir(tmp_path)
+    assert run([*arguments, "--sandbox"]) == exits.USAGE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sandbox_can_be_exported_twice_into_one_directory(tmp_path: Path):
+    """Its port differs from time to time, the institute is the same."""
+    for _ in range(2):
+        assert run(["export", "exams", "--sandbox", "--quiet", "--out", str(tmp_path / "out")]) == exits.DONE
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_stdout_is_one_sentence():
+    """Not a traceback: data that cannot be written ends with the code for that."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "testpress_async", "stream", "exams", "--sandbox"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == exits.DISK
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr

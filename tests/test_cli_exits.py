@@ -140,10 +140,10 @@ def test_an_unreachable_institute_ends_with_5(
     assert not (tmp_path / "x").exists()
 
 
-def test_a_request_that_is_refused_ends_with_5(institute: Sandbox, tmp_path: Path):
+def test_a_request_that_is_refused_ends_with_2(institute: Sandbox, tmp_path: Path):
     """Many failing reads at once end as one sentence."""
     institute.script(Fault(path="/api/v3/admin/attempts/", status=400, body=b"{}", times=None))
-    assert run(["export", "user_answers", "--out", str(tmp_path), "--quiet"]) == exits.UNREACHABLE
+    assert run(["export", "user_answers", "--out", str(tmp_path), "--quiet"]) == exits.USAGE
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"count":1}'])

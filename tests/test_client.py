@@ -395,3 +395,45 @@ async def test_an_unknown_limit_is_sat_out() -> None:
     assert statuses[429] >= 1
     throttled = [event for event in events if isinstance(event, tp.Throttled)]
     assert [event.retry_after_s for event in throttled] == [1.0] * statuses[429]
+
+
+async def test_a_login_path_that_does_not_exist_never_passes_for_the_end_of_a_list() -> None:
+    """A 404 of the login in the middle of a listing is a setting to correct, not a last page."""
+    async with (
+        Sandbox(attempts=60, per_page=5) as institute,
+        tp.Client(
+            institute.url,
+            token=institute.token(),
+            username=institute.username,
+            password=institute.password,
+            login_path="/api/v9/auth-token/",
+        ) as client,
+    ):
+        seen = 0
+        with pytest.raises(tp.ConfigError) as caught:
+            async for _ in client.attempts.list():
+                seen += 1
+                if seen == 5:
+                    institute.revoke_tokens()
+    assert caught.value.parameter == "login_path"
+    assert seen == 5
+
+
+async def test_closing_the_client_ends_an_iteration_with_an_error_not_a_cancellation() -> None:
+    """Nobody cancelled the reader, so it must not look as if somebody had."""
+    held = asyncio.Event()
+    async with Sandbox(attempts=60, per_page=5) as institute:
+        client = tp.Client(institute.url, username=institute.username, password=institute.password)
+        async with client:
+            institute.script(Fault(path="/api/v2.5/admin/attempts/", query="page=3", hold=held))
+
+            async def read() -> None:
+                async for _ in client.attempts.list().prefetch(4):
+                    pass
+
+            reader = asyncio.ensure_future(read())
+            while institute.in_flight != 1 or institute.requests < 5:  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0)
+        with pytest.raises(tp.ConfigError, match="closed"):
+            await reader
+        held.set()

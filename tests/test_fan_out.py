@@ -355,3 +355,14 @@ async def test_misuse_is_named() -> None:
         client.fan_out([1], three, concurrency=0)
     with pytest.raises(tp.ConfigError, match="on_error"):
         client.fan_out([1], three, on_error="ignore")  # type: ignore[arg-type]
+
+
+@every_order
+async def test_closing_the_iterator_early_does_not_disturb_the_rest_of_the_block(ordered: bool) -> None:
+    """Who has seen enough may go on working inside the block."""
+    async with make_client().fan_out(range(50), three, concurrency=4, ordered=ordered) as results:
+        iterator = aiter(results)
+        await anext(iterator)
+        await iterator.aclose()  # type: ignore[attr-defined]
+        await settle(300)
+    assert other_tasks() == set()

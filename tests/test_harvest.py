@@ -339,3 +339,48 @@ async def test_files_are_for_their_owner_only(tmp_path: Path):
     assert any(path.parent.name == "quarantine" for path in found)
     modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in found}
     assert modes == {(True, 0o700), (False, 0o600)}
+
+
+async def test_a_record_lost_to_a_deletion_between_pages_is_doubtful(tmp_path: Path):
+    """The count falls by one while the pages shift by one: the table is named, not called complete."""
+    async with opened(attempts=20, per_page=5) as (institute, client):
+        made = await plan(client, ["attempts"])
+        deleted = False
+
+        def delete_one(event: Event) -> None:
+            nonlocal deleted
+            if isinstance(event, RowsRead) and not deleted:
+                deleted = True
+                institute.delete_attempts(institute.truth.ids("attempts")[:1])
+
+        report = await harvest(client, made, into=Dataset(tmp_path), concurrency=1, on_event=delete_one)
+    assert deleted
+    assert report.unproven == ("attempts",)
+
+
+async def test_a_doubled_record_does_not_stand_in_for_a_lost_one(tmp_path: Path):
+    """Different ids are counted, not rows."""
+    async with opened() as (institute, client):
+        body = page(b'{"id":1}', b'{"id":1}')
+        institute.script(Fault(path=EXAMS, status=200, body=body, times=None))
+        report = await export(client, tmp_path, "exams")
+    assert report.unproven == ("exams",)
+
+
+async def test_answers_that_do_not_match_their_count_are_doubtful(tmp_path: Path):
+    """The reads of single attempts are checked as well."""
+    async with opened() as (institute, client):
+        body = b'{"count":500,"next":null,"per_page":250,"results":{"user_answers":[{"id":1}]}}'
+        institute.script(Fault(path="/api/v3/admin/attempts/", status=200, body=body, times=1))
+        report = await export(client, tmp_path, "user_answers")
+    assert report.unproven == ("user_answers",)
+
+
+async def test_what_is_no_object_is_quarantined(tmp_path: Path):
+    """Tables whose records need no id take objects only; the export goes on."""
+    async with opened() as (institute, client):
+        body = page(b'{"id":1}', b"null", b'{"id":{}}')
+        institute.script(Fault(path=EXAMS, status=200, body=body, times=None))
+        report = await export(client, tmp_path, "exams")
+    assert lines(tmp_path / "exams.jsonl") == [b'{"id":1}']
+    assert report.quarantined == 2

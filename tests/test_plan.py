@@ -91,7 +91,7 @@ async def test_filters_reach_the_requests():
             "date_1": ["2024-12-31"],
             "ordering": ["date"],
         },
-        CONTENT_ATTEMPTS: {"course_ids": ["3"], "state": ["1"]},
+        CONTENT_ATTEMPTS: {"course_ids": ["3"], "state": ["1"], "user_ids": ["5"]},
     }
     assert sorted(asked, key=str) == sorted([*expected.items()] * 2, key=str)
     filters = {shard.table: dict(shard.filters) for shard in made.shards}

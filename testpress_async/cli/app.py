@@ -28,12 +28,12 @@ from testpress_async.cli.check import run_checks
 from testpress_async.cli.connect import Connection, Filters, chosen, client_for, environment, id_list
 from testpress_async.cli.progress import Traffic, display
 from testpress_async.client import Client
-from testpress_async.errors import ConfigError, Error
+from testpress_async.errors import ConfigError, DatasetError, Error
 from testpress_async.harvest.dataset import Dataset
 from testpress_async.harvest.plan import Plan, plan
 from testpress_async.harvest.report import Report
 from testpress_async.harvest.run import harvest, one_line
-from testpress_async.harvest.shard import READABLE
+from testpress_async.harvest.shard import READABLE, readable_tables
 from testpress_async.harvest.tables import with_parent
 from testpress_async.listing.listing import Listing
 from testpress_async.sandbox import Live, RateLimit, Sandbox, Settings, serve
@@ -92,10 +92,14 @@ async def export(
         Print a summary as JSON on stdout.
     """
     traffic, chosen_records = Traffic(), filters or Filters()
+    wanted = chosen(tables, READABLE)
+    chosen_records.require_meaning(readable_tables(wanted))
+    if concurrency < 1:
+        raise ConfigError("--concurrency", "expected at least 1")
     async with _client(connection, sandbox, on_event=traffic.note) as client:
         reads = await plan(
             client,
-            chosen(tables, READABLE),
+            wanted,
             **chosen_records.of_attempts(),
             **chosen_records.of_content_attempts(),
         )
@@ -109,6 +113,7 @@ async def export(
                 into=Dataset(out),
                 concurrency=concurrency,
                 finished_tables=format == "jsonl",
+                source="the sandbox" if sandbox else None,
                 on_event=shown.show,
             )
     if json:
@@ -148,15 +153,23 @@ async def stream(
     sandbox
         Stream an invented institute on this machine.
     """
+    per_parent = table in ("user_answers", "attendance")
+    if ids is not None and not per_parent:
+        raise ConfigError("--ids", f"is only for user_answers and attendance, not for {table}")
+    (filters or Filters()).require_meaning([table])
+    rejected = 0
     async with _client(connection, sandbox) as client:
         for parent in id_list("--ids", ids) or [None]:
             listing = _listing(client, table, parent, filters or Filters(), ordering)
             async with contextlib.aclosing(listing.raw_pages(window)) as pages:
                 async for page in pages:
                     rows = (with_parent(table, parent, one_line(bytes(row))) for row in page.rows[table])
+                    for error in page.rejected:
+                        rejected += 1
+                        err.print(f"testpress: {error}", style="red", markup=False, highlight=False)
                     if not _wrote(b"".join(row + b"\n" for row in rows)):
                         return exits.DONE
-    return exits.DONE
+    return exits.UNREADABLE if rejected else exits.DONE
 
 
 @app.command
@@ -233,7 +246,7 @@ async def sandbox_command(
     live
         Insert, edit and delete attempts while being read.
     """
-    settings = Settings(
+    settings = _settings(
         port=port,
         attempts=attempts,
         exams=exams,
@@ -244,8 +257,18 @@ async def sandbox_command(
         fail_rate=fail_rate,
         live=Live(inserts_per_s=2, deletes_per_s=0.5, edits_per_s=2) if live else None,
     )
-    await serve(settings, lambda line: err.print(line, markup=False, highlight=False))
+    try:
+        await serve(settings, lambda line: err.print(line, markup=False, highlight=False))
+    except OSError as error:
+        raise ConfigError("--port", f"{port} cannot be used: {error.strerror}") from None
     return exits.DONE
+
+
+def _settings(**options: Any) -> Settings:
+    try:
+        return Settings(**options)
+    except ValueError as error:
+        raise ConfigError("sandbox", str(error)) from None
 
 
 # --- running -----------------------------------------------------------------------------------------
@@ -280,7 +303,8 @@ async def _until_told(work: Coroutine[Any, Any, int]) -> int:
     """*work*, cancelled by SIGTERM as by Ctrl-C."""
     task = asyncio.current_task()
     if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with contextlib.suppress(NotImplementedError):  # Windows has no signals for loops
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await work
 
 
@@ -347,6 +371,9 @@ def _wrote(data: bytes) -> bool:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing to complain about at exit
         return False
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise DatasetError("stdout", error.strerror or "cannot be written") from None
     return True
 
 

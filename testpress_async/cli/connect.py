@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -41,6 +41,13 @@ class Connection:
     """Accept plain http to other machines."""
 
 
+_OF_ATTEMPTS = ("exams", "users", "state", "started_after", "started_before")
+_FILTERS_OF: Mapping[str, tuple[str, ...]] = {
+    "attempts": _OF_ATTEMPTS,
+    "content_attempts": ("users", "course_ids", "content_state"),
+}
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Filters:
@@ -60,6 +67,14 @@ class Filters:
     """Only content attempts of these courses."""
     content_state: int | None = None
     """Only content attempts in this state: 0 started, 1 completed, 2 and 3 evaluation pending, completed."""
+
+    def require_meaning(self, tables: Sequence[str]) -> None:
+        """Raise ConfigError for a filter that none of *tables* knows: it would silently widen the result."""
+        known = {name for table in tables for name in _FILTERS_OF.get(table, ())}
+        for each in fields(self):
+            if getattr(self, each.name) is not None and each.name not in known:
+                option = "--" + each.name.replace("_", "-")
+                raise ConfigError(option, f"means nothing for {', '.join(tables)}")
 
     def of_attempts(self) -> AttemptFilters:
         return {

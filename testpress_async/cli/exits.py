@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from testpress_async.errors import (
     AuthenticationFailed,
+    BadRequest,
+    BodyTooLarge,
     ConfigError,
     DatasetError,
     DecodeFailed,
     Error,
+    ForeignOrigin,
     ListingChanged,
     NotFound,
     PermissionDenied,
@@ -20,7 +23,7 @@ INTERRUPTED = 130
 MEANINGS: dict[int, str] = {
     DONE: "done",
     FAILED: "a bug here: please report it",
-    USAGE: "an option or setting is unusable; nothing was sent",
+    USAGE: "an option, setting or address is unusable",
     REFUSED: "the login or the account's rights were refused",
     MISSING: "there is no such record",
     UNREACHABLE: "the institute could not be reached or kept failing",
@@ -33,6 +36,9 @@ MEANINGS: dict[int, str] = {
 
 _CODES: tuple[tuple[type[Error], int], ...] = (
     (ConfigError, USAGE),
+    (ForeignOrigin, USAGE),
+    (BadRequest, USAGE),
+    (BodyTooLarge, UNREADABLE),
     (AuthenticationFailed, REFUSED),
     (PermissionDenied, REFUSED),
     (NotFound, MISSING),

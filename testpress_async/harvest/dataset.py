@@ -182,6 +182,13 @@ class Store:
                         if wanted:
                             yield done, row
 
+    def readings(self, table: str) -> Iterator[ShardDone]:
+        """All readings of *table*'s shards, oldest first."""
+        for entry in self._manifest.entries:
+            for done in entry.shards:
+                if done.shard.table == table:
+                    yield done
+
     def quarantine(self, table: str, record: Mapping[str, object]) -> None:
         """Keep a bad record, its raw bytes and the reason."""
         folder = self.path / "quarantine"

@@ -32,14 +32,20 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardDone(msgspec.Struct, frozen=True, kw_only=True):
-    """A shard stored whole. `rows`: its lines per table, in the order of the entry's shards.
+    """A shard stored whole.
 
-    `count`: what the server said the listing holds; None if it has no count.
+    Attributes:
+        rows: Its lines per table; an entry's parts hold them in the order of the entry's shards.
+        count: What the server last said the listing holds; None if it has no count.
+        agrees: Whether every page gave that count and that many different records came.
+        quarantined: Bad records per table.
     """
 
     shard: Shard
     rows: dict[str, int]
     count: int | None = None
+    agrees: bool = True
+    quarantined: dict[str, int] = {}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

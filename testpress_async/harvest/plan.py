@@ -70,7 +70,8 @@ async def plan(
 
     Args:
         tables: Names of tables; those they depend on are added.
-        exams, users, state, started_after, started_before: Which attempts, and so whose answers.
+        users: Whose attempts and content attempts.
+        exams, state, started_after, started_before: Which attempts, and so which answers.
         course_ids, content_state: Which content attempts.
     Raises:
         ConfigError: A table or filter is unusable; nothing was sent.
@@ -85,6 +86,7 @@ async def plan(
             started_before=day("started_before", started_before),
         ),
         "content_attempts": _pairs(
+            user_ids=ids("users", users),
             course_ids=ids("course_ids", course_ids),
             state=code("content_state", content_state, ContentAttemptState),
         ),
@@ -123,6 +125,7 @@ def listing_of(client: Client, shard: Shard) -> Listing[Record]:
             )
         case "content_attempts":
             listing = client.content_attempts.list(
+                user_ids=_ids(filters.get("user_ids")),
                 course_ids=_ids(filters.get("course_ids")),
                 state=_id(filters.get("state")),
                 bad_records="skip",

@@ -46,7 +46,9 @@ class TableReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         records: Records read for it in this run.
-        expected: The server's count for it when it was read; None for tables without one.
+        expected: What the server counted, over all reads of it; None for tables without a count.
+        doubtful: Reads in which the server's count changed, or did not match the different records that
+            came: the collection changed while it was read.
         skipped_shards: Reads that an interrupted run had already stored.
         missing_parents: Parents that were gone (404) when their records were asked for.
         quarantined: Bad records, kept with the reason under `quarantine/`.
@@ -55,14 +57,15 @@ class TableReport(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     records: int = 0
     expected: int | None = None
+    doubtful: int = 0
     skipped_shards: int = 0
     missing_parents: int = 0
     quarantined: int = 0
 
     @property
     def agrees(self) -> bool:
-        """Whether as many records came as the server counted; True where it gives no count."""
-        return self.expected is None or self.expected == self.records + self.quarantined
+        """Whether every read brought as many records as the server counted on every page of it."""
+        return self.doubtful == 0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +75,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         tables: One entry per table, side tables included.
         requests: Requests sent, tries included.
         resumed: Whether an interrupted run was finished.
-        unproven: Tables whose records differ from the server's count: it changed while being read.
+        unproven: Tables with doubtful reads.
     """
 
     tables: tuple[TableReport, ...]

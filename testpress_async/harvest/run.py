@@ -26,6 +26,7 @@ from testpress_async.harvest.report import (
 from testpress_async.harvest.shard import PARENTS, SIDE_TABLES, Shard
 from testpress_async.harvest.tables import finish_tables
 from testpress_async.http.events import Event, guarded
+from testpress_async.listing.listing import MAX_WINDOW
 
 COMMIT_RECORDS = 10_000
 COMMIT_S = 5.0
@@ -38,6 +39,7 @@ async def harvest(
     into: Dataset,
     concurrency: int = 8,
     finished_tables: bool = True,
+    source: str | None = None,
     on_event: Callable[[Event], object] | None = None,
 ) -> Report:
     """Read everything *plan* describes into *into*.
@@ -49,6 +51,7 @@ async def harvest(
     Args:
         concurrency: Pages or parents read at once.
         finished_tables: Whether to write ``<table>.jsonl`` beside the landed parts at the end.
+        source: Name of the institute in the dataset, which holds one institute only; its address if None.
         on_event: Called with the facts of `harvest.report`; must return at once.
     Raises:
         DatasetError: The disk or the directory is unusable; what was committed stays.
@@ -56,7 +59,7 @@ async def harvest(
     """
     if concurrency < 1:
         raise ConfigError("concurrency", "expected a number of at least 1")
-    with into.writing(client.base_url) as store:
+    with into.writing(source or client.base_url) as store:
         run = _Run(client, plan, store, concurrency, guarded(on_event) if on_event else _ignore)
         return await run.all(finished_tables=finished_tables)
 
@@ -91,7 +94,8 @@ class _Run:
         finally:
             await self._lander.flush()
         if finished_tables:
-            await asyncio.to_thread(finish_tables, self._store)
+            tables = [t for table in self._plan.tables for t in (table, *SIDE_TABLES.get(table, ()))]
+            await asyncio.to_thread(finish_tables, self._store, tables)
         await asyncio.to_thread(self._store.finish)
         return Report(
             tables=tuple(self._reports.values()),
@@ -116,7 +120,9 @@ class _Run:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
-                    group.create_task(self._worker(waiting, window=self._concurrency if alone else 1))
+                    group.create_task(
+                        self._worker(waiting, window=min(self._concurrency, MAX_WINDOW) if alone else 1)
+                    )
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the caller asked for one thing; the first failure is why
         await self._lander.flush()
@@ -125,15 +131,25 @@ class _Run:
         done = self._stored.get(shard.id)
         if done is None:
             return False
-        report = self._reports[shard.table]
-        self._count(shard.table, records=done.rows.get(shard.table, 0), skipped_shards=1)
-        if done.count is not None and shard.parent is None:
-            self._reports[shard.table] = msgspec.structs.replace(
-                self._reports[report.table], expected=done.count
-            )
+        self._book(done)
+        self._count(shard.table, skipped_shards=1)
         self._emit(RowsRead(table=shard.table, records=done.rows.get(shard.table, 0)))
         self._emit(ShardFinished(table=shard.table))
         return True
+
+    def _book(self, done: ShardDone) -> None:
+        """Add a complete shard to the report."""
+        for table, rows in done.rows.items():
+            self._count(table, records=rows)
+        for table, bad in done.quarantined.items():
+            self._count(table, quarantined=bad)
+        table = done.shard.table
+        self._count(table, doubtful=not done.agrees)
+        if done.count is not None:
+            report = self._reports[table]
+            self._reports[table] = msgspec.structs.replace(
+                report, expected=(report.expected or 0) + done.count
+            )
 
     async def _worker(self, shards: Iterator[Shard], *, window: int) -> None:
         for shard in shards:
@@ -144,29 +160,25 @@ class _Run:
                     raise
                 self._count(shard.table, missing_parents=1)
             else:
-                for table, rows in done.rows.items():
-                    self._count(table, records=rows)
+                self._book(done)
                 await self._lander.add(done, spools)
             self._emit(ShardFinished(table=shard.table))
 
     async def _read(self, shard: Shard, window: int) -> tuple[ShardDone, dict[str, Spool]]:
-        spools: dict[str, Spool] = {}
-        sides: dict[str, dict[bytes, bytes]] = {}
-        count: int | None = None
-        async with contextlib.aclosing(self._answers(shard, window)) as answers:
-            async for rows, count in answers:  # noqa: B007 - the last count is the newest
+        read = _Reading(shard)
+        async with contextlib.aclosing(self._answers(shard, window, read)) as answers:
+            async for rows, count in answers:
+                read.counts.add(count)
                 for table, pieces in rows:
-                    await self._spool(shard, table, pieces, spools, sides)
+                    await self._spool(read, table, pieces)
                 if shard.parent is None:  # if this shard fails the run fails, and nothing is lost by it
-                    self._land_sides(sides, spools)
-        self._land_sides(sides, spools)
-        if shard.parent is None:
-            self._reports[shard.table] = msgspec.structs.replace(self._reports[shard.table], expected=count)
-        return ShardDone(shard=shard, rows={t: s.rows for t, s in spools.items()}, count=count), spools
+                    self._land_sides(read)
+        self._land_sides(read)
+        return read.done(), read.spools
 
     async def _answers(
-        self, shard: Shard, window: int
-    ) -> AsyncGenerator[tuple[list[tuple[str, Sequence[bytes]]], int | None]]:
+        self, shard: Shard, window: int, read: _Reading
+    ) -> AsyncGenerator[tuple[list[tuple[str, list[bytes]]], int | None]]:
         """(rows by table, server's count) of every answer of *shard*, in order."""
         if shard.table == "attempt_details":
             body = await self._client.attempts.get_raw(shard.parent or 0)
@@ -175,59 +187,86 @@ class _Run:
         async with contextlib.aclosing(listing_of(self._client, shard).raw_pages(window)) as pages:
             async for page in pages:
                 for error in page.rejected:
-                    await self._quarantine(shard, shard.table, error.raw, str(error))
+                    await self._quarantine(read, shard.table, error.raw, str(error))
                 wanted = (shard.table, *SIDE_TABLES.get(shard.table, ()))
-                yield (
-                    [(t, [bytes(row) for row in page.rows[t]]) for t in wanted if t in page.rows],
-                    page.count,
-                )
+                rows = [(t, [bytes(row) for row in page.rows[t]]) for t in wanted if t in page.rows]
+                yield rows, page.count
 
-    async def _spool(
-        self,
-        shard: Shard,
-        table: str,
-        rows: Sequence[bytes],
-        spools: dict[str, Spool],
-        sides: dict[str, dict[bytes, bytes]],
-    ) -> None:
-        kept = 0
+    async def _spool(self, read: _Reading, table: str, rows: Sequence[bytes]) -> None:
+        kept, primary = 0, table == read.shard.table
         for row in rows:
             line = one_line(row)
-            digest = _side_digest(table, line) if table != shard.table else None
+            digest = None if primary else _side_digest(table, line)
             if digest in self._sides_seen:
                 continue
-            if table not in _WITHOUT_ID and not _has_id(line):
-                await self._quarantine(shard, table, row, "expected a record with a whole number as `id`")
+            if (found := _id_of(line, optional=table in _WITHOUT_ID)) is _UNUSABLE:
+                await self._quarantine(read, table, row, "expected an object with a whole number as `id`")
             elif digest is not None:
-                sides.setdefault(table, {})[digest] = line
+                read.sides.setdefault(table, {})[digest] = line
             else:
-                spools.setdefault(table, Spool()).add(line)
+                read.take(found, line)
                 kept += 1
-        if table == shard.table:
+        if primary:
             self._emit(RowsRead(table=table, records=kept))
 
-    def _land_sides(self, sides: dict[str, dict[bytes, bytes]], spools: dict[str, Spool]) -> None:
+    def _land_sides(self, read: _Reading) -> None:
         """Add what no shard has landed yet: side-loaded records repeat on every page and for every parent.
 
         They count as landed only once their shard is complete: a shard that fails must not take along what
         others left out because of it.
         """
-        for table, lines in sides.items():
+        for table, lines in read.sides.items():
             for digest, line in lines.items():
                 if digest not in self._sides_seen:
                     self._sides_seen.add(digest)
-                    spools.setdefault(table, Spool()).add(line)
-        sides.clear()
+                    read.spool(table).add(line)
+        read.sides.clear()
 
-    async def _quarantine(self, shard: Shard, table: str, raw: bytes, reason: str) -> None:
-        self._count(table, quarantined=1)
-        record = {"table": table, "shard": shard, "reason": reason, "raw_base64": raw}
+    async def _quarantine(self, read: _Reading, table: str, raw: bytes, reason: str) -> None:
+        read.quarantined[table] = read.quarantined.get(table, 0) + 1
+        record = {"table": table, "shard": read.shard, "reason": reason, "raw_base64": raw}
         await asyncio.to_thread(self._store.quarantine, table, record)
 
     def _count(self, table: str, **more: int) -> None:
         report = self._reports.setdefault(table, TableReport(table=table))
         sums = {name: getattr(report, name) + number for name, number in more.items()}
         self._reports[table] = msgspec.structs.replace(report, **sums)
+
+
+class _Reading:
+    """A shard while it is read."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.spools: dict[str, Spool] = {}
+        self.sides: dict[str, dict[bytes, bytes]] = {}
+        self.counts: set[int | None] = set()
+        self.quarantined: dict[str, int] = {}
+        self._ids: set[object] = set()
+        self._rows = 0
+
+    def spool(self, table: str) -> Spool:
+        return self.spools.setdefault(table, Spool())
+
+    def take(self, found: object, line: bytes) -> None:
+        """Keep a record; without an id it counts as different from all others."""
+        self.spool(self.shard.table).add(line)
+        self._rows += 1
+        if found is not None:
+            self._ids.add(found)
+
+    def done(self) -> ShardDone:
+        count = next(iter(self.counts)) if len(self.counts) == 1 else None
+        steady = len(self.counts) <= 1
+        different = len(self._ids) if self._ids else self._rows
+        came = different + self.quarantined.get(self.shard.table, 0)
+        return ShardDone(
+            shard=self.shard,
+            rows={table: spool.rows for table, spool in self.spools.items()},
+            count=count if steady else max((c for c in self.counts if c is not None), default=None),
+            agrees=steady and count in (None, came),
+            quarantined=self.quarantined,
+        )
 
 
 class _Lander:
@@ -256,7 +295,7 @@ class _Lander:
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
-            await commit
+            await asyncio.wait((commit,))
             raise
 
     async def _flush(self) -> None:
@@ -272,6 +311,14 @@ class _Lander:
 
 class _HasId(msgspec.Struct):
     id: int
+
+
+class _AnyId(msgspec.Struct):
+    id: object = None
+
+
+_UNUSABLE = object()
+_any_id = msgspec.json.Decoder(_AnyId)
 
 
 class _Conference(msgspec.Struct):
@@ -292,12 +339,17 @@ def _side_digest(table: str, line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=12, person=table[:16].encode()).digest()
 
 
-def _has_id(line: bytes) -> bool:
+def _id_of(line: bytes, *, optional: bool) -> object:
+    """Its id; _UNUSABLE if it is no object, or has no whole number as id where it must."""
+    if not line.startswith(b"{"):
+        return _UNUSABLE
     try:
-        _ids.decode(line)
+        found = _any_id.decode(line).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+        return _UNUSABLE
+    if isinstance(found, int) and not isinstance(found, bool):
+        return found
+    return found if optional and (found is None or isinstance(found, str)) else _UNUSABLE
 
 
 def _attempt_ids(rows: Iterable[bytes]) -> Iterator[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from testpress_async.harvest.dataset import Store
-from testpress_async.harvest.shard import PARENT_FIELD, TABLES
+from testpress_async.harvest.manifest import ShardDone
+from testpress_async.harvest.shard import PARENT_FIELD
 
 
 class _Identity(msgspec.Struct):
@@ -17,35 +18,40 @@ class _Identity(msgspec.Struct):
 _identity = msgspec.json.Decoder(_Identity)
 
 
-def finish_tables(store: Store) -> dict[str, int]:
-    """Write ``DIR/<table>.jsonl`` for every table that has rows; returns rows per table."""
-    finished: dict[str, int] = {}
-    for table in TABLES:
-        if (store.path / table).is_dir():
-            lines = _latest_reading(store, table) if table == "attendance" else _latest_rows(store, table)
-            finished[table] = store.replace(f"{table}.jsonl", lines)
-    return finished
+def finish_tables(store: Store, tables: Sequence[str]) -> dict[str, int]:
+    """Write ``DIR/<table>.jsonl`` for *tables*; returns rows per table."""
+    return {table: store.replace(f"{table}.jsonl", _rows(store, table)) for table in tables}
 
 
-def _latest_rows(store: Store, table: str) -> Iterator[bytes]:
-    """The last row of each id, in the order of these last rows."""
-    last = {_key(row): number for number, (_, row) in enumerate(store.rows(table))}
+def _rows(store: Store, table: str) -> Iterator[bytes]:
+    """One row per id: the last of the readings that still count, in their order."""
+    replaced = _replaced(store, table)
+    last: dict[object, int] = {}
     for number, (done, row) in enumerate(store.rows(table)):
-        if last[_key(row)] == number:
+        if id(done) not in replaced:
+            last[_key(table, number, row)] = number
+    for number, (done, row) in enumerate(store.rows(table)):
+        if last.get(_key(table, number, row)) == number:
             yield with_parent(table, done.shard.parent, row)
 
 
-def _latest_reading(store: Store, table: str) -> Iterator[bytes]:
-    """All rows of the last reading of each parent: attendance has no ids, and equal rows are possible."""
-    last: dict[int | None, int] = {}
-    for done, _ in store.rows(table):
-        last[done.shard.parent] = id(done)
-    for done, row in store.rows(table):
-        if last[done.shard.parent] == id(done):
-            yield with_parent(table, done.shard.parent, row)
+def _replaced(store: Store, table: str) -> set[int]:
+    """Readings of shards that were read again later and agreed with the server's count: what is missing
+    there is gone. (Side tables hold only what their run had not landed yet, so they are never replaced.)"""
+    earlier: dict[str, list[ShardDone]] = {}
+    replaced: set[int] = set()
+    for done in store.readings(table):
+        before = earlier.setdefault(done.shard.id, [])
+        if done.agrees or table == "attendance":  # two readings of rows without ids would double them
+            replaced.update(map(id, before))
+        before.append(done)
+    return replaced
 
 
-def _key(row: bytes) -> object:
+def _key(table: str, number: int, row: bytes) -> object:
+    """What makes a row the same as another. Attendance has no ids, and equal rows are possible."""
+    if table == "attendance":
+        return number
     found = _identity.decode(row).id
     return row if found is None else found
 
@@ -53,7 +59,7 @@ def _key(row: bytes) -> object:
 def with_parent(table: str, parent: int | None, row: bytes) -> bytes:
     """*row* with the id of its parent in front, which the server does not repeat in every row."""
     field = PARENT_FIELD.get(table)
-    if field is None or parent is None or f'"{field}":'.encode() in row:
+    if field is None or parent is None or f'"{field}":'.encode() in row or not row.startswith(b"{"):
         return row
     rest = row[1:].lstrip()
     return f'{{"{field}":{parent}{"" if rest == b"}" else ","}'.encode() + rest

@@ -19,6 +19,7 @@ import msgspec
 from testpress_async.errors import (
     AuthenticationFailed,
     BadRequest,
+    ConfigError,
     DecodeFailed,
     Error,
     NotFound,
@@ -103,6 +104,10 @@ class PasswordLogin:
         except (BadRequest, AuthenticationFailed, PermissionDenied) as error:
             self._refused = (error.detail, error.error_code, error.status)
             raise self._refusal(*self._refused) from error
+        except NotFound as error:  # must not pass for a record, or a page, that is not there
+            raise ConfigError(
+                "login_path", f"there is no login at {self._path}: the server answers 404"
+            ) from error
         return self._token(response)
 
     def _request(self, cause: Request) -> Request:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from testpress_async.errors import ConnectionFailed, Error, RateLimited, StatusError, TimedOut
+from testpress_async.errors import ConnectionFailed, Error, RateLimited, ServerFault, StatusError, TimedOut
 from testpress_async.http.clock import Clock
 from testpress_async.http.events import Observer, RateWaited, Throttled
 from testpress_async.http.gate import Gate, GateBusy, Ticket
 from testpress_async.http.message import Request, Response
 from testpress_async.http.pipeline import Handler
+
+OVERLOAD_STATUSES = frozenset({503, 504})
 
 
 class RateLimit:
@@ -62,6 +64,10 @@ class RateLimit:
                     self._emit(Throttled(url=request.shown, retry_after_s=error.retry_after_s))
             case ConnectionFailed() | TimedOut(sent=False):
                 ticket.unsent()
+            case ServerFault() if error.status in OVERLOAD_STATUSES:
+                ticket.overloaded()
+            case TimedOut():
+                ticket.overloaded()
             case StatusError():
                 ticket.accepted()
             case _:

@@ -101,8 +101,10 @@ class Session:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._transport.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._transport.close()
 
     async def send(self, request: Request) -> Response:
         """Run *request* through the whole pipeline."""

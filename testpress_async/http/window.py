@@ -38,7 +38,8 @@ FIRST_BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # pauses after 429s that name no tim
 MATCH_SLACK_S = 0.2  # for the way there and back when an own request is matched with Retry-After
 STEEP = 0.75  # a limit that falls below this share of itself at one blow is not believed for long
 USED_UP = 0.8  # a limit of which less is used hardly caused a 429
-FREE = MAX_LIMIT = 2**31
+UNLIMITED = 2**31
+WARY = 2  # in flight when something uncertain is tried: all of them may come back as 429s
 WIDE = 64  # after caution, so many in flight at once without a 429 end it
 STUBBORN = 10  # periods without anything accepted, until a learned period is thought too short
 LUCK = 4  # raises in a row that may all go well at the cost of others; after more there is room indeed
@@ -198,65 +199,79 @@ class Mirror:
     """One limit: N requests in period number `index` of the history, and how sure N is."""
 
     __slots__ = (
-        "_cap",
-        "_floor",
+        "_ceiling",
+        "_clean",
+        "_highest",
+        "_lowest",
         "_own",
-        "ceiling",
-        "clean",
-        "contended",
+        "_probe_after",
+        "_proven",
+        "_rarely",
+        "_return_to",
+        "_step",
+        "born_with",
+        "given",
         "index",
         "limit",
-        "probe_after",
-        "proven",
         "raises",
-        "ramping",
-        "step",
     )
 
-    def __init__(self, index: int, limit: int, *, probe_after: int, ceiling: int | None = None) -> None:
-        self.index, self.limit, self.probe_after = index, limit, probe_after
-        self.ceiling = ceiling  # given by the user: never passed
-        self.proven = limit  # the limit before a raise that is still on trial
-        self.ramping = False  # the limit is a mere guess: raise it every window
+    def __init__(self, index: int, limit: int, *, probe_after: int, given: bool = False) -> None:
+        self.index, self.limit, self.given = index, limit, given
+        self._ceiling = limit if given else UNLIMITED
+        self._probe_after = self._rarely = probe_after
+        self._proven = limit  # the limit before the raises that are still on trial
         self.raises = 0  # in a row, without a 429
-        self.contended = False  # others use the same budget: a raise that goes well may be their loss
-        self.step = 1
-        self.clean = 0  # accepted at the edge since the limit last changed
-        self._own, self._floor, self._cap = limit, 1, math.inf
+        self._step = 1
+        self._clean = 0  # accepted at the edge since the limit last changed
+        self.born_with: list[int] = []  # our requests in every period when it was learned
+        self._return_to = 0  # an earlier limit, to be tried once after a clean window; 0: none
+        self._own, self._lowest, self._highest = limit, 1, UNLIMITED
 
-    def held(self) -> None:
-        """One was accepted at the edge. After enough of them, try for more."""
-        self.clean += 1
-        quick = self.ramping or (self.raises > 0 and not self.contended) or self.raises > LUCK
-        if self.clean < (self.limit if quick else self.probe_after) or self.limit == self.ceiling:
-            return
-        self.step = min(2 * self.step, max(1, self.limit // 4)) if self.raises else 1
+    def held(self) -> bool:
+        """One was accepted at the edge. True if the limit has just been raised to something uncertain."""
+        self._clean += 1
+        if self._clean == self.limit and self._return_to > max(self.limit / STEEP, self.limit + 5):
+            self._raise(self._return_to)
+            return True
+        quick = self.raises > LUCK
+        if self._clean >= (self.limit if quick else self._rarely) and self.limit < self._ceiling:
+            self._step = min(2 * self._step, max(1, self.limit // 4)) if self.raises else 1
+            self._raise(min(self.limit + self._step, self._ceiling))
+        return False
+
+    def _raise(self, limit: int) -> None:
+        self._proven, self.limit = self.limit, limit
         self.raises += 1
-        self.proven, self.clean = self.limit, 0
-        self.limit = min(self.limit + self.step, self.ceiling or MAX_LIMIT)
+        self._clean = self._return_to = 0
 
-    def refused(self, own: int, *, probe_after: int) -> None:
-        """A 429 came with *own* of our requests in the window."""
+    def refused(self, own: int) -> None:
+        """A 429 came with *own* of our requests in the window: the limit is what was in it.
+
+        Never less than half at one blow: a burst of others would otherwise ruin us for hours. And after
+        a steep fall the old limit is tried once more when that window is over.
+        """
         if self.raises > LUCK:
-            self.probe_after = probe_after  # there was more: look again soon
+            self._rarely = self._probe_after  # there was more: look again soon
         elif self.raises:
-            self.probe_after = min(2 * self.probe_after, MAX_PROBE_AFTER * probe_after)
-        self.contended = not self.raises
-        self.settle(own, floor=max(1, self.limit // 2), cap=max(1, self.limit - 1))
-
-    def settle(self, own: int, *, floor: int = 1, cap: float = math.inf) -> None:
-        """The limit is what of ours was in the window; not less than half at one blow, a burst of others
-        would otherwise ruin us for hours."""
-        before = self.limit
-        self._own, self._floor, self._cap = own, floor, cap
+            self._rarely = min(2 * self._rarely, MAX_PROBE_AFTER * self._probe_after)
+        self._return_to = 0 if self.raises else self.limit
+        self._own, self._lowest, self._highest = (
+            own,
+            max(1, self._proven // 2),
+            max(1, self.limit - max(1, 0 if self.raises else self.limit // 100)),
+        )
+        self.raises = self._clean = 0
         self.also_held(0)
-        self.ramping = before - self.limit > max((1 - STEEP) * before, 3 * math.sqrt(before))
-        self.raises = self.clean = 0
+
+    def guessed(self) -> None:
+        """It is little more than a guess: after one window do without it, and learn again."""
+        self._return_to = UNLIMITED
 
     def also_held(self, more: int = 1) -> None:
         """Requests that were in flight at the 429 were accepted after all."""
         self._own += more
-        self.limit = self.proven = int(min(max(self._own, self._floor), self._cap))
+        self.limit = self._proven = min(max(self._own, self._lowest), self._highest)
 
 
 class Window:
@@ -274,24 +289,22 @@ class Window:
         self._mirrors: list[Mirror] = []
         for limit in known:
             index = self._periods_s.index(limit.per_s)
-            self._mirrors.append(
-                Mirror(index, limit.requests, probe_after=policy.probe_after, ceiling=limit.requests)
-            )
-        self._dropped: set[int] = set()
+            self._mirrors.append(Mirror(index, limit.requests, probe_after=policy.probe_after, given=True))
+        self._guessed: set[int] = set()
         self._settling: Mirror | None = None
         self._learned_s = -math.inf
         self._streak = 0  # 429s since the last request was accepted, those already in flight not counted
         self._streak_began_s = 0.0
         self._unexplained_s = -math.inf  # the last 429 that no limit of ours explains
-        self._cap = FREE  # requests in flight; few after a 429 that is not understood
+        self._cap = UNLIMITED  # requests in flight; few after a 429 that is not understood
         self.paused_until_s = -math.inf
         self.in_flight = 0
 
     @property
     def learned(self) -> tuple[Limit, ...]:
         """The limits in force, given and learned, shortest period first."""
-        found = (Limit(mirror.limit, self._periods_s[mirror.index]) for mirror in self._mirrors)
-        return tuple(sorted(found, key=lambda limit: limit.per_s))
+        found = [m for m in self._mirrors if m.limit < UNLIMITED]
+        return tuple(Limit(m.limit, self._periods_s[m.index]) for m in sorted(found, key=lambda m: m.index))
 
     # --- may one more be sent? ----------------------------------------------------------------------
 
@@ -356,12 +369,13 @@ class Window:
             if self._settling is not None:
                 self._settling.also_held()
             return
-        if self._streak or self._cap < FREE:
+        if self._streak or self._cap < UNLIMITED:
             self._streak = 0
-            self._cap = min(self._cap + 1, FREE) if self._cap < WIDE else FREE
+            self._cap = min(self._cap + 1, UNLIMITED) if self._cap < WIDE else UNLIMITED
         for mirror in self._mirrors:
-            if history.added - history.ages[mirror.index].gone + self.in_flight >= mirror.limit - 1:
-                mirror.held()
+            used = history.added - history.ages[mirror.index].gone + self.in_flight
+            if used >= mirror.limit - 1 and mirror.held():
+                self._cap = WARY
 
     def throttled(self, now_s: float, entered_s: float, retry_after_s: float | None) -> None:
         """The server answered 429; *retry_after_s* is what it asked for, None or nonsense if nothing."""
@@ -396,10 +410,10 @@ class Window:
         evidence = _Evidence(self._history, now_s, entered_s, asked_s, now_s - self._streak_began_s)
         mirror = self._blamed(evidence)
         if mirror is not None:
-            mirror.refused(self._history.count(mirror.index), probe_after=self._probe_after)
+            mirror.refused(self._history.count(mirror.index))
         else:
             mirror = self._new_mirror(evidence, now_s)
-        self._cap = FREE if mirror is not None and asked_s is not None else 1
+        self._cap = UNLIMITED if mirror is not None and asked_s is not None else 1
         self._settling = mirror
         self._history.forget_peaks()
 
@@ -408,10 +422,11 @@ class Window:
         possible = [mirror for mirror in self._mirrors if evidence.possible(mirror.index, STUBBORN)]
         if not possible:
             return None
-        best = max(possible, key=lambda mirror: (mirror.raises > 0, self._used(mirror)))
-        if self._used(best) >= USED_UP or not any(map(evidence.proves, self._unmirrored())):
+        best = max(possible, key=lambda m: (m.raises > 0, m.limit > 1, self._used(m)))
+        if self._used(best) >= USED_UP:
             return best
-        return None
+        shorter = (index for index in self._unmirrored() if index < best.index)
+        return None if any(evidence.fits(index, self.in_flight) for index in shorter) else best
 
     def _used(self, mirror: Mirror) -> float:
         return (self._history.count(mirror.index) + self.in_flight) / mirror.limit
@@ -434,19 +449,24 @@ class Window:
         if not own:
             return None  # none of ours is there: others have used it up
         mirror = Mirror(index, own, probe_after=self._probe_after)
-        mirror.settle(own)
-        mirror.ramping = not good
-        self._drop_guesses(index)
+        mirror.born_with = [self._history.count(longer) for longer in range(len(self._periods_s))]
+        if not good and index not in self._guessed:
+            self._guessed.add(index)
+            mirror.guessed()
+        self._drop_mistaken(mirror)
         self._mirrors.append(mirror)
         return mirror
 
-    def _drop_guesses(self, index: int) -> None:
-        """A period of one second is guessed from `Retry-After: 1` alone. Once a longer one shows, the
-        second goes, once; if it was real it is learned again."""
-        for mirror in [m for m in self._mirrors if m.index < index and m.ceiling is None]:
-            if mirror.index not in self._dropped and not mirror.index:
-                self._dropped.add(mirror.index)
-                self._mirrors.remove(mirror)
+    def _drop_mistaken(self, better: Mirror) -> None:
+        """A shorter period may have been taken for it: `Retry-After: 1` fits them all. If what is the limit
+        of the longer one was used up already when the shorter was learned, that explains the 429 then."""
+        self._mirrors = [
+            mirror
+            for mirror in self._mirrors
+            if mirror.given
+            or mirror.index > better.index
+            or mirror.born_with[better.index] < USED_UP * better.limit
+        ]
 
 
 def _backoff_s(doublings: int) -> float:
@@ -476,17 +496,12 @@ class _Evidence:
         )
 
     def fits(self, index: int, in_flight: int) -> bool:
-        """Whether one of our requests is what the server waits for, and more was never accepted before."""
-        own = self._history.count(index) + in_flight
-        return self._history.ages[index].peak <= 2 * own and self._matches(index)
-
-    def proves(self, index: int) -> bool:
-        """Whether it is this period beyond reasonable doubt: ours was the oldest in it, and not just any."""
-        if self._asked_s is None or self._asked_s < 2 or not (self.possible(index) and self._matches(index)):
-            return False
-        from_s, _ = self._awaited(index)
-        begin_s = self._now_s - self._history.ages[index].period_s
-        return not self._history.any_between(begin_s + MATCH_SLACK_S, from_s - MATCH_SLACK_S)
+        """Whether one of our requests is what the server waits for, and much more was never accepted."""
+        own = self._history.count(index)
+        seen_before = self._history.ages[index].peak
+        return (
+            own > 0 and self.possible(index) and seen_before <= 2 * (own + in_flight) and self._matches(index)
+        )
 
     def _matches(self, index: int) -> bool:
         return self._asked_s is None or self._history.any_between(*self._awaited(index))

@@ -121,7 +121,7 @@ def _code(value: object) -> str | None:
         return None
     fields: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
     code = fields.get("error_code")
-    return code if isinstance(code, str) else _code(fields.get("detail"))
+    return _clean(code) or None if isinstance(code, str) else _code(fields.get("detail"))
 
 
 def _without_tags(text: str) -> str:

@@ -138,9 +138,12 @@ class FanOut(Generic[K, R]):
                 async for parent in parents:
                     await slots.acquire()
                     group.start_soon(self._one, parent, await outlet(), slots)
+            except anyio.BrokenResourceError:
+                return  # the consumer has stopped; its scope cancels the rest
             except Exception as error:  # the parents' own iterator failed
-                async with await outlet() as out:
-                    await out.send((cast(K, None), error))
+                with contextlib.suppress(anyio.BrokenResourceError):
+                    async with await outlet() as out:
+                        await out.send((cast(K, None), error))
 
     async def _one(
         self, parent: K, out: MemoryObjectSendStream[_Batch[K, R]], slots: anyio.Semaphore

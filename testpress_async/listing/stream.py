@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from testpress_async.errors import Error, NotFound
+from testpress_async.errors import ConfigError, Error, NotFound
 from testpress_async.http.caller import Caller
 from testpress_async.listing.walk import Walk
 
@@ -57,6 +57,10 @@ class PageStream(Generic[P]):
             except NotFound as error:
                 self._walk.missing(number, error)
                 raise StopAsyncIteration from None
+            except asyncio.CancelledError:
+                if task is not None and task.cancelled() and not _cancelling():
+                    raise ConfigError("client", "was closed while a listing was being iterated") from None
+                raise
             page = self._decode(self._walk, number, body)
             self._coming.popleft()
         except BaseException as error:
@@ -97,3 +101,9 @@ class PageStream(Generic[P]):
 async def _fetch(caller: Caller, target: str) -> bytes:
     """No method: a task that held its stream would keep a dropped stream alive."""
     return (await caller.get(target)).body
+
+
+def _cancelling() -> bool:
+    """Whether somebody wants the running task itself to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
