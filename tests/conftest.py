@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import testpress_async as tp
 from testpress_async.sandbox import Sandbox
+
+# On a fresh machine the first draw of a text builds Hypothesis's tables, which takes seconds; and a slow machine is
+# not a failure: nothing here is about time.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture
