@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 import testpress_async as tp
 from testpress_async.sandbox import Sandbox
 
-# On a fresh machine the first draw of a text builds Hypothesis's tables, which takes seconds; and a slow machine is
-# not a failure: nothing here is about time.
+# On a fresh machine the first draw of a text builds Hypothesis's tables, which takes seconds; a slow machine
+# is not a failure, as nothing here is about time.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
