@@ -188,9 +188,9 @@ class Gate:
 
     def next_slot_s(self) -> float | None:
         """When the next ticket can be had, as far as time alone decides; None: when a request ends."""
-        if self.in_flight >= self._guard.limit:
-            return None
-        return self._window.opens_s(self._clock.now_s())
+        now_s = self._clock.now_s()
+        opens_s = self._window.opens_s(now_s)
+        return None if opens_s == now_s and self.in_flight >= self._guard.limit else opens_s
 
     def _has_room(self, now_s: float) -> bool:
         return self._window.in_flight < self._guard.limit and self._window.has_room(now_s)
@@ -223,7 +223,7 @@ class Gate:
     def _leave(self, waiter: _Waiter) -> None:
         """A waiter was cancelled, perhaps in the very moment it got a ticket or was sent away."""
         place = waiter.place
-        if place.cancelled():
+        if place.cancel() or place.cancelled():
             self._remove(waiter)
             self._serve(self._clock.now_s())
         elif place.exception() is None:

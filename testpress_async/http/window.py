@@ -25,12 +25,8 @@ import msgspec
 
 from testpress_async.errors import ConfigError
 
-USUAL_PERIODS_S = (
-    1.0,
-    60.0,
-    3600.0,
-    86400.0,
-)  # all that Django REST framework can express: s, min, hour, day
+# All that Django REST framework can express: second, minute, hour, day.
+USUAL_PERIODS_S = (1.0, 60.0, 3600.0, 86400.0)
 RESOLUTION = 1e-4  # of a period: requests closer together share one entry, so no log passes 10,000 entries
 CLOCK_DRIFT = 1e-4  # of a period: two honest clocks drift apart by less
 MAX_PAUSE_S = 86400.0  # the longest usual period; a server that asks for more is not believed
@@ -42,8 +38,8 @@ UNLIMITED = 2**31
 WARY = 2  # in flight when something uncertain is tried: all of them may come back as 429s
 WIDE = 64  # after caution, so many in flight at once without a 429 end it
 STUBBORN = 10  # periods without anything accepted, until a learned period is thought too short
-LUCK = 4  # raises in a row that may all go well at the cost of others; after more there is room indeed
-MAX_PROBE_AFTER = 8  # times `probe_after`: how rare failing probes can become
+LUCK = 3  # raises in a row that may go well at the cost of others; after more there is room indeed
+MOST_RARELY = 4  # times `probe_after`: how rare failing raises can become
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -203,12 +199,12 @@ class Mirror:
         "_clean",
         "_highest",
         "_lowest",
+        "_most_windows",
         "_own",
         "_probe_after",
         "_proven",
         "_rarely",
         "_return_to",
-        "_step",
         "born_with",
         "given",
         "index",
@@ -216,32 +212,47 @@ class Mirror:
         "raises",
     )
 
-    def __init__(self, index: int, limit: int, *, probe_after: int, given: bool = False) -> None:
+    def __init__(
+        self, index: int, limit: int, per_s: float, *, probe_after: int, given: bool = False
+    ) -> None:
         self.index, self.limit, self.given = index, limit, given
         self._ceiling = limit if given else UNLIMITED
-        self._probe_after = self._rarely = probe_after
+        self._probe_after = probe_after
+        self._most_windows = max(128.0, 7200 / per_s)
+        self._rarely = 1  # a factor of that, doubled by every raise that fails
         self._proven = limit  # the limit before the raises that are still on trial
         self.raises = 0  # in a row, without a 429
-        self._step = 1
         self._clean = 0  # accepted at the edge since the limit last changed
         self.born_with: list[int] = []  # our requests in every period when it was learned
         self._return_to = 0  # an earlier limit, to be tried once after a clean window; 0: none
         self._own, self._lowest, self._highest = limit, 1, UNLIMITED
 
+    @property
+    def unproven(self) -> bool:
+        """Whether the limit has not been used up for a whole window since it changed."""
+        return self._clean < self.limit
+
     def held(self) -> bool:
-        """One was accepted at the edge. True if the limit has just been raised to something uncertain."""
+        """One was accepted at the edge. True if the limit has just been raised by much, on trial.
+
+        Small steps after long calm first: with others on the same budget they may go well at the cost of
+        those, who then yield. Only when `LUCK` of them went well is there room, and steps become large.
+        """
         self._clean += 1
-        if self._clean == self.limit and self._return_to > max(self.limit / STEEP, self.limit + 5):
+        if self._clean < self.limit or self.limit >= self._ceiling:
+            return False
+        if self._return_to > max(self.limit / STEEP, self.limit + 5):
             self._raise(self._return_to)
             return True
-        quick = self.raises > LUCK
-        if self._clean >= (self.limit if quick else self._rarely) and self.limit < self._ceiling:
-            self._step = min(2 * self._step, max(1, self.limit // 4)) if self.raises else 1
-            self._raise(min(self.limit + self._step, self._ceiling))
-        return False
+        calm = (1 if self.raises else self._rarely) * min(self._probe_after, self._most_windows * self.limit)
+        if self.raises <= LUCK and self._clean < calm:
+            return False
+        step = 2**self.raises if self.raises < LUCK else max(4, self.limit // 4)
+        self._raise(self.limit + step)
+        return self.raises > LUCK
 
     def _raise(self, limit: int) -> None:
-        self._proven, self.limit = self.limit, limit
+        self._proven, self.limit = self.limit, min(limit, self._ceiling)
         self.raises += 1
         self._clean = self._return_to = 0
 
@@ -251,15 +262,15 @@ class Mirror:
         Never less than half at one blow: a burst of others would otherwise ruin us for hours. And after
         a steep fall the old limit is tried once more when that window is over.
         """
-        if self.raises > LUCK:
-            self._rarely = self._probe_after  # there was more: look again soon
-        elif self.raises:
-            self._rarely = min(2 * self._rarely, MAX_PROBE_AFTER * self._probe_after)
+        if self.raises > LUCK + 1:
+            self._rarely = 1  # there was more: look again soon
+        elif 0 < self.limit - self._proven <= 2**LUCK:
+            self._rarely = min(2 * self._rarely, MOST_RARELY)
         self._return_to = 0 if self.raises else self.limit
         self._own, self._lowest, self._highest = (
             own,
             max(1, self._proven // 2),
-            max(1, self.limit - max(1, 0 if self.raises else self.limit // 100)),
+            max(1, self.limit - max(1, 0 if self.raises else math.isqrt(self.limit) // 4)),
         )
         self.raises = self._clean = 0
         self.also_held(0)
@@ -289,7 +300,9 @@ class Window:
         self._mirrors: list[Mirror] = []
         for limit in known:
             index = self._periods_s.index(limit.per_s)
-            self._mirrors.append(Mirror(index, limit.requests, probe_after=policy.probe_after, given=True))
+            self._mirrors.append(
+                Mirror(index, limit.requests, limit.per_s, probe_after=policy.probe_after, given=True)
+            )
         self._guessed: set[int] = set()
         self._settling: Mirror | None = None
         self._learned_s = -math.inf
@@ -325,18 +338,13 @@ class Window:
     def opens_s(self, now_s: float, ahead: int = 0) -> float | None:
         """When, as far as can be foreseen, one more may be sent after *ahead* others; at least *now_s*.
 
-        None: only the end of a request in flight can make room.
+        None: at any moment, for only the end of a request in flight can make room.
         """
         self._history.advance(now_s)
-        opens_s = max(now_s, self.paused_until_s)
-        if self.in_flight >= self._cap:
-            return None
-        for mirror in self._mirrors:
-            at_s = self._leaves_s(mirror, now_s, ahead)
-            if at_s is None:
-                return None
-            opens_s = max(opens_s, at_s)
-        return opens_s
+        leaves_s = [self._leaves_s(mirror, now_s, ahead) for mirror in self._mirrors]
+        opens_s = max([now_s, self.paused_until_s, *(at_s for at_s in leaves_s if at_s is not None)])
+        unknown = self.in_flight >= self._cap or None in leaves_s
+        return None if unknown and opens_s == now_s else opens_s
 
     def _leaves_s(self, mirror: Mirror, now_s: float, ahead: int) -> float | None:
         held = self._history.count(mirror.index)
@@ -374,7 +382,7 @@ class Window:
             self._cap = min(self._cap + 1, UNLIMITED) if self._cap < WIDE else UNLIMITED
         for mirror in self._mirrors:
             used = history.added - history.ages[mirror.index].gone + self.in_flight
-            if used >= mirror.limit - 1 and mirror.held():
+            if used >= mirror.limit and mirror.held():
                 self._cap = WARY
 
     def throttled(self, now_s: float, entered_s: float, retry_after_s: float | None) -> None:
@@ -422,8 +430,9 @@ class Window:
         possible = [mirror for mirror in self._mirrors if evidence.possible(mirror.index, STUBBORN)]
         if not possible:
             return None
-        best = max(possible, key=lambda m: (m.raises > 0, m.limit > 1, self._used(m)))
-        if self._used(best) >= USED_UP:
+        used_up = [mirror for mirror in possible if self._used(mirror) >= USED_UP]
+        best = max(used_up or possible, key=lambda m: (m.raises > 0, m.limit > 1, m.unproven, self._used(m)))
+        if used_up:
             return best
         shorter = (index for index in self._unmirrored() if index < best.index)
         return None if any(evidence.fits(index, self.in_flight) for index in shorter) else best
@@ -448,7 +457,7 @@ class Window:
         own = self._history.count(index)
         if not own:
             return None  # none of ours is there: others have used it up
-        mirror = Mirror(index, own, probe_after=self._probe_after)
+        mirror = Mirror(index, own, self._periods_s[index], probe_after=self._probe_after)
         mirror.born_with = [self._history.count(longer) for longer in range(len(self._periods_s))]
         if not good and index not in self._guessed:
             self._guessed.add(index)
