@@ -31,7 +31,7 @@ RESOLUTION = 1e-4  # of a period: requests closer together share one entry, so n
 CLOCK_DRIFT = 1e-4  # of a period: two honest clocks drift apart by less
 MAX_PAUSE_S = 86400.0  # the longest usual period; a server that asks for more is not believed
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # pauses after 429s that name no time
-MATCH_SLACK_S = 0.2  # for the way there and back when an own request is matched with Retry-After
+MATCH_SLACK_S = 0.2  # for ways of different lengths, when an own request is matched with Retry-After
 STEEP = 0.75  # a limit that falls below this share of itself at one blow is not believed for long
 USED_UP = 0.8  # a limit of which less is used hardly caused a 429
 UNLIMITED = 2**31
@@ -87,7 +87,7 @@ class RatePolicy(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(Limit(requests, per_s) for requests, per_s in (*first, *self.limits))
 
 
-class _Age:
+class Age:
     """The part of the log that is younger than one period and older than the one before it."""
 
     __slots__ = ("counts", "gone", "keep_s", "merge_until_s", "peak", "period_s", "times_s", "width_s")
@@ -128,7 +128,7 @@ class History:
     """
 
     def __init__(self, periods_s: Iterable[float]) -> None:
-        self.ages = [_Age(period_s) for period_s in sorted(set(periods_s))]
+        self.ages = [Age(period_s) for period_s in sorted(set(periods_s))]
         self.added = 0
         self.due_s = math.inf  # when the next entry grows out of its age
         self._youngest = self.ages[0]
@@ -197,6 +197,7 @@ class Mirror:
     __slots__ = (
         "_ceiling",
         "_clean",
+        "_full",
         "_highest",
         "_lowest",
         "_most_windows",
@@ -205,6 +206,8 @@ class Mirror:
         "_proven",
         "_rarely",
         "_return_to",
+        "age",
+        "binding_until_s",
         "born_with",
         "given",
         "index",
@@ -212,17 +215,17 @@ class Mirror:
         "raises",
     )
 
-    def __init__(
-        self, index: int, limit: int, per_s: float, *, probe_after: int, given: bool = False
-    ) -> None:
-        self.index, self.limit, self.given = index, limit, given
+    def __init__(self, index: int, age: Age, limit: int, *, probe_after: int, given: bool = False) -> None:
+        self.index, self.age, self.limit, self.given = index, age, limit, given
         self._ceiling = limit if given else UNLIMITED
         self._probe_after = probe_after
-        self._most_windows = max(128.0, 7200 / per_s)
+        self._most_windows = max(128.0, 7200 / age.period_s)
         self._rarely = 1  # a factor of that, doubled by every raise that fails
         self._proven = limit  # the limit before the raises that are still on trial
         self.raises = 0  # in a row, without a 429
-        self._clean = 0  # accepted at the edge since the limit last changed
+        self.binding_until_s = -math.inf  # a period after it last held something back
+        self._clean = 0  # accepted since the limit last changed, while it was binding
+        self._full = 0  # of these, those that left the window full
         self.born_with: list[int] = []  # our requests in every period when it was learned
         self._return_to = 0  # an earlier limit, to be tried once after a clean window; 0: none
         self._own, self._lowest, self._highest = limit, 1, UNLIMITED
@@ -232,20 +235,24 @@ class Mirror:
         """Whether the limit has not been used up for a whole window since it changed."""
         return self._clean < self.limit
 
-    def held(self) -> bool:
-        """One was accepted at the edge. True if the limit has just been raised by much, on trial.
+    def held(self, *, full: bool) -> bool:
+        """One was accepted while the limit was binding. True if the limit has just been raised by much.
 
         Small steps after long calm first: with others on the same budget they may go well at the cost of
         those, who then yield. Only when `LUCK` of them went well is there room, and steps become large.
+
+        Args:
+            full: Whether that left the window full; only then it says something about a raise.
         """
         self._clean += 1
-        if self._clean < self.limit or self.limit >= self._ceiling:
+        self._full += full
+        if self.limit >= self._ceiling:
             return False
-        if self._return_to > max(self.limit / STEEP, self.limit + 5):
+        if self._clean >= self.limit and self._return_to > max(self.limit / STEEP, self.limit + 5):
             self._raise(self._return_to)
             return True
         calm = (1 if self.raises else self._rarely) * min(self._probe_after, self._most_windows * self.limit)
-        if self.raises <= LUCK and self._clean < calm:
+        if self._full < (calm if self.raises <= LUCK else self.limit):
             return False
         step = 2**self.raises if self.raises < LUCK else max(4, self.limit // 4)
         self._raise(self.limit + step)
@@ -254,7 +261,8 @@ class Mirror:
     def _raise(self, limit: int) -> None:
         self._proven, self.limit = self.limit, min(limit, self._ceiling)
         self.raises += 1
-        self._clean = self._return_to = 0
+        self._clean = self._full = self._return_to = 0
+        self.binding_until_s = -math.inf
 
     def refused(self, own: int) -> None:
         """A 429 came with *own* of our requests in the window: the limit is what was in it.
@@ -272,7 +280,7 @@ class Mirror:
             max(1, self._proven // 2),
             max(1, self.limit - max(1, 0 if self.raises else math.isqrt(self.limit) // 4)),
         )
-        self.raises = self._clean = 0
+        self.raises = self._clean = self._full = 0
         self.also_held(0)
 
     def guessed(self) -> None:
@@ -301,7 +309,13 @@ class Window:
         for limit in known:
             index = self._periods_s.index(limit.per_s)
             self._mirrors.append(
-                Mirror(index, limit.requests, limit.per_s, probe_after=policy.probe_after, given=True)
+                Mirror(
+                    index,
+                    self._history.ages[index],
+                    limit.requests,
+                    probe_after=policy.probe_after,
+                    given=True,
+                )
             )
         self._guessed: set[int] = set()
         self._settling: Mirror | None = None
@@ -331,7 +345,8 @@ class Window:
         if now_s >= history.due_s:
             history.advance(now_s)
         for mirror in self._mirrors:
-            if history.added - history.ages[mirror.index].gone + self.in_flight >= mirror.limit:
+            if history.added - mirror.age.gone + self.in_flight >= mirror.limit:
+                mirror.binding_until_s = now_s + mirror.age.period_s
                 return False
         return True
 
@@ -354,7 +369,7 @@ class Window:
         at_s = self._history.leaves_s(mirror.index, excess)
         if at_s is None and ahead:  # those ahead fill whole windows of their own
             rounds = 1 + (excess - held - 1) // mirror.limit
-            at_s = now_s + rounds * self._history.ages[mirror.index].keep_s
+            at_s = now_s + rounds * mirror.age.keep_s
         return at_s
 
     # --- what became of a request --------------------------------------------------------------------
@@ -381,9 +396,10 @@ class Window:
             self._streak = 0
             self._cap = min(self._cap + 1, UNLIMITED) if self._cap < WIDE else UNLIMITED
         for mirror in self._mirrors:
-            used = history.added - history.ages[mirror.index].gone + self.in_flight
-            if used >= mirror.limit and mirror.held():
-                self._cap = WARY
+            if now_s <= mirror.binding_until_s:
+                full = history.added - mirror.age.gone + self.in_flight >= mirror.limit
+                if mirror.held(full=full):
+                    self._cap = WARY
 
     def throttled(self, now_s: float, entered_s: float, retry_after_s: float | None) -> None:
         """The server answered 429; *retry_after_s* is what it asked for, None or nonsense if nothing."""
@@ -457,7 +473,7 @@ class Window:
         own = self._history.count(index)
         if not own:
             return None  # none of ours is there: others have used it up
-        mirror = Mirror(index, own, self._periods_s[index], probe_after=self._probe_after)
+        mirror = Mirror(index, self._history.ages[index], own, probe_after=self._probe_after)
         mirror.born_with = [self._history.count(longer) for longer in range(len(self._periods_s))]
         if not good and index not in self._guessed:
             self._guessed.add(index)
@@ -516,6 +532,7 @@ class _Evidence:
         return self._asked_s is None or self._history.any_between(*self._awaited(index))
 
     def _awaited(self, index: int) -> tuple[float, float]:
-        """When the request was accepted whose leaving the server waits for."""
+        """When we got the answer to the request whose leaving the server waits for."""
         shift_s = (self._asked_s or 0.0) - self._history.ages[index].period_s
-        return self._entered_s + shift_s - 1 - MATCH_SLACK_S, self._now_s + shift_s + MATCH_SLACK_S
+        way_s = self._now_s - self._entered_s + MATCH_SLACK_S
+        return self._entered_s + shift_s - 1 - MATCH_SLACK_S, self._now_s + shift_s + way_s
