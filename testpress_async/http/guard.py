@@ -2,8 +2,8 @@
 
 Apart from any quota. A server that slows down far beyond its usual self, or answers 503, gets fewer requests
 at a time; when it is well again the number grows back within seconds. Three things keep ordinary jitter from
-counting: the median of a whole round is judged, not single requests; slow means several times slower and by
-a margin that people notice; and "usual" follows a lasting change, such as an export going on to a heavier
+counting: the medians of two whole rounds are judged, not single requests; slow means several times slower and
+by a margin that people notice; and "usual" follows a lasting change, such as an export going on to a heavier
 endpoint. For latency alone the number never falls below a quarter: only the server's own words bring it to 1.
 
 Arithmetic only. Source: TCP congestion control (RFC 5681) for the shape, Netflix concurrency-limits
@@ -19,18 +19,30 @@ SLOW = 3.0  # times the usual latency
 NOTICEABLE_S = 0.05  # beyond the usual latency; below it our own event loop makes the difference
 CUT = 0.7  # of the limit, as in CUBIC
 GROW = 0.25  # of the limit, after a good round
-FOLLOW_SLOW, FOLLOW_USUAL = 1.25, 0.05  # per round: how fast "usual" follows a slow round, or an ordinary one
+BELIEVE = 1.1  # factor by which "usual" grows with every slow round: a lasting change becomes usual
+FOLLOW_UP, FOLLOW_DOWN = 0.05, 0.2  # share of the way that "usual" goes towards an ordinary round
+FASTEST_S = 0.01  # "usual" is at least this: an answer out of some cache is no standard
 COMPLAINTS = 0.2  # of the limit: so many 503s and timeouts in one round are overload; one alone is a mishap
 
 
 class Guard:
     """`limit` is the number of requests that may be in flight, from 1 to *ceiling*."""
 
-    __slots__ = ("_ceiling", "_complaints", "_cut_s", "_latencies_s", "_round", "_usual_s", "limit")
+    __slots__ = (
+        "_ceiling",
+        "_complaints",
+        "_cut_s",
+        "_latencies_s",
+        "_round",
+        "_slow_rounds",
+        "_usual_s",
+        "limit",
+    )
 
     def __init__(self, ceiling: int) -> None:
         self._ceiling = self.limit = ceiling
-        self._usual_s = math.inf
+        self._usual_s: float | None = None
+        self._slow_rounds = 0
         self._cut_s = -math.inf
         self._complaints = 0
         self._latencies_s: list[float] = []
@@ -55,15 +67,24 @@ class Guard:
             self._cut(now_s, 1)
 
     def _judge(self, now_s: float) -> None:
-        median_s = sorted(self._latencies_s)[len(self._latencies_s) // 2]
-        if median_s > SLOW * self._usual_s and median_s > self._usual_s + NOTICEABLE_S:
-            self._usual_s *= FOLLOW_SLOW
-            self._cut(now_s, math.ceil(self._ceiling / 4))
+        median_s = max(FASTEST_S, sorted(self._latencies_s)[len(self._latencies_s) // 2])
+        usual_s = median_s if self._usual_s is None else self._usual_s
+        if median_s > max(SLOW * usual_s, usual_s + NOTICEABLE_S):
+            self._slow_round(usual_s, now_s)
             return
-        slower_s = max(0.0, median_s - self._usual_s)
-        self._usual_s = min(median_s, self._usual_s + FOLLOW_USUAL * slower_s)
+        follow = FOLLOW_UP if median_s > usual_s else FOLLOW_DOWN
+        self._usual_s = usual_s + follow * (median_s - usual_s)
+        self._slow_rounds = 0
         self.limit = min(self._ceiling, self.limit + max(1, int(GROW * self.limit)))
         self._begin_round()
+
+    def _slow_round(self, usual_s: float, now_s: float) -> None:
+        self._slow_rounds += 1
+        if self._slow_rounds == 1:  # may be chance
+            self._begin_round()
+            return
+        self._usual_s = BELIEVE * usual_s
+        self._cut(now_s, math.ceil(self._ceiling / 4))
 
     def _cut(self, now_s: float, lowest: int) -> None:
         self.limit = min(self.limit, max(lowest, int(CUT * self.limit)))

@@ -38,7 +38,7 @@ UNLIMITED = 2**31
 WARY = 2  # in flight when something uncertain is tried: all of them may come back as 429s
 WIDE = 64  # after caution, so many in flight at once without a 429 end it
 STUBBORN = 10  # periods without anything accepted, until a learned period is thought too short
-LUCK = 3  # raises in a row that may go well at the cost of others; after more there is room indeed
+LUCK = 4  # raises in a row that may go well at the cost of others; after more there is room indeed
 MOST_RARELY = 4  # times `probe_after`: how rare failing raises can become
 
 
