@@ -17,10 +17,10 @@ from testpress_async.errors import (
     TimedOut,
 )
 from testpress_async.http.events import Event, RateWaited, Throttled
-from testpress_async.http.gate import Gate, GateBusy, Ticket
+from testpress_async.http.gate import SOON_S, Gate, GateBusy, Ticket
 from testpress_async.http.message import Lane, Request, Response
 from testpress_async.http.ratelimit import RateLimit
-from testpress_async.http.window import RatePolicy
+from testpress_async.http.window import Limit, RatePolicy
 from tests.support.clock import ManualClock, settle
 from tests.support.handlers import Scripted, Step, reply
 
@@ -321,6 +321,196 @@ async def test_a_wait_within_patience_is_waited() -> None:
     await crowd.join("person", "interactive", 5)
     await clock.advance(4.5)
     assert crowd.order == ["person"]
+
+
+async def test_a_429_meanwhile_ends_patience_at_once() -> None:
+    """Who cannot be served in time any more hears it now, not when patience runs out; others stay."""
+    clock = ManualClock()
+    gate = gate_with(clock)
+    ticket = now(gate.try_enter("bulk"))
+    hasty = asyncio.create_task(gate.enter("interactive", max_wait_s=5))
+    patient = asyncio.create_task(gate.enter("interactive", max_wait_s=50))
+    await settle()
+    ticket.throttled(30.0)
+    await settle()
+    with pytest.raises(GateBusy) as caught:
+        await hasty
+    assert caught.value.retry_after_s == pytest.approx(30)
+    assert (gate.waiting, patient.done()) == (1, False)
+    await clock.advance(31)
+    (await patient).accepted()
+    assert gate.waiting == 0
+
+
+async def test_patience_ends_even_if_nobody_can_foresee_it() -> None:
+    """All connections are busy with slow answers: a call waits as long as it may, then asks later."""
+    clock = ManualClock()
+    gate = gate_with(clock)
+    now(gate.try_enter("bulk"))
+    call = asyncio.create_task(gate.enter("interactive", max_wait_s=5))
+    await clock.advance(4.9)
+    assert not call.done()
+    await clock.advance(0.2)
+    with pytest.raises(GateBusy) as caught:
+        await call
+    assert caught.value.retry_after_s == SOON_S
+    assert gate.waiting == 0
+
+
+async def test_those_ahead_are_part_of_the_wait() -> None:
+    """Behind a long queue of exports an export is refused, but a person passes them all."""
+    clock = ManualClock()
+    gate = gate_with(clock, max_in_flight=9, requests=1, per_s=10)
+    now(gate.try_enter("bulk")).accepted()
+    crowd = Crowd(gate)
+    for name in "abc":
+        await crowd.join(name)
+    with pytest.raises(GateBusy) as caught:
+        await gate.enter("bulk", max_wait_s=15)
+    assert caught.value.retry_after_s == pytest.approx(40, rel=0.01)
+    await crowd.join("person", "interactive", 15)
+    await clock.advance(10.1)
+    assert crowd.order == ["person"]
+
+
+# --- nothing runs for nothing ------------------------------------------------------------------------
+
+
+def others() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[operator]
+
+
+async def test_an_idle_gate_has_neither_task_nor_timer() -> None:
+    """Used, then idle, in any state of its limits: nothing is left that would have to be closed."""
+    clock = ManualClock()
+    gate = gate_with(clock, max_in_flight=4, requests=2, per_s=60)
+    now(gate.try_enter("bulk")).accepted()
+    now(gate.try_enter("bulk")).throttled(60.0)
+    assert others() == set()
+    assert clock.sleepers == 0
+
+
+async def test_a_crowd_shares_one_alarm_and_takes_it_away() -> None:
+    """However many wait, one sleeps; when the last of them has gone, none."""
+    clock = ManualClock()
+    gate = gate_with(clock, max_in_flight=4, requests=1, per_s=60)
+    now(gate.try_enter("bulk")).accepted()
+    tasks = [asyncio.create_task(gate.enter("bulk", max_wait_s=1000)) for _ in range(2)]
+    tasks += [asyncio.create_task(gate.enter("bulk", max_wait_s=None)) for _ in range(500)]
+    await settle()
+    assert gate.waiting == 502
+    assert clock.sleepers == 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await settle()
+    assert gate.waiting == 0
+    assert clock.sleepers == 0
+    assert others() == set()
+
+
+async def test_no_alarm_while_only_an_answer_can_help() -> None:
+    """Waiting for a connection takes no timer: the end of a request wakes the next."""
+    clock = ManualClock()
+    crowd = Crowd(gate_with(clock))
+    for name in "abc":
+        await crowd.join(name)
+    assert clock.slept_s == []
+    await crowd.done("a")
+    assert crowd.order == ["a", "b"]
+
+
+async def test_an_alarm_that_rings_early_is_set_again_but_does_not_spin() -> None:
+    """Timers are not exact; the gate sleeps again, at least a millisecond."""
+
+    class EarlyClock(ManualClock):
+        async def sleep(self, duration_s: float) -> None:
+            await super().sleep(duration_s - 0.0001)
+
+    clock = EarlyClock()
+    crowd = Crowd(gate_with(clock, max_in_flight=4, requests=1, per_s=10))
+    await crowd.join("a")
+    await crowd.done("a")
+    await crowd.join("b")
+    await clock.advance(11)
+    assert crowd.order == ["a", "b"]
+    assert len(clock.slept_s) <= 3
+
+
+async def test_the_end_of_a_pause_is_no_stampede() -> None:
+    """Twenty wait for a window of four: they go as its slots free themselves, not all at once."""
+    clock = ManualClock()
+    gate = gate_with(clock, max_in_flight=20)
+    for _ in range(4):
+        now(gate.try_enter("bulk")).accepted()
+        await clock.advance(1)
+    now(gate.try_enter("bulk")).throttled(56.0)
+    assert gate.learned == (Limit(4, 60.0),)
+    crowd = Crowd(gate)
+    for number in range(20):
+        await crowd.join(f"{number}")
+    counts = list[int]()
+    await clock.advance(55.9)
+    for _ in range(5):
+        counts.append(len(crowd.order))
+        await clock.advance(1)
+    assert counts == [0, 1, 2, 3, 4]
+
+
+async def test_cancelled_in_the_moment_of_being_sent_away() -> None:
+    """Both at once leaves nothing behind."""
+    clock = ManualClock()
+    gate = gate_with(clock)
+    ticket = now(gate.try_enter("bulk"))
+    call = asyncio.create_task(gate.enter("interactive", max_wait_s=5))
+    await settle()
+    ticket.throttled(30.0)
+    call.cancel()
+    with pytest.raises((GateBusy, asyncio.CancelledError)):
+        await call
+    assert (gate.in_flight, gate.waiting, others()) == (0, 0, set())
+
+
+# --- an overloaded server ----------------------------------------------------------------------------
+
+
+async def test_a_server_in_trouble_gets_fewer_requests_at_a_time() -> None:
+    """503s lower what may be in flight, to one in the end; good answers raise it again."""
+    clock = ManualClock()
+    gate = gate_with(clock, max_in_flight=8)
+    for _ in range(60):
+        ticket = now(gate.try_enter("bulk"))
+        await clock.advance(0.1)
+        ticket.overloaded()
+    assert gate.max_in_flight == 1
+    crowd = Crowd(gate)
+    await crowd.join("a")
+    await crowd.join("b")
+    assert crowd.order == ["a"]
+    await clock.advance(0.1)
+    await crowd.done("a")
+    await crowd.done("b")
+    for _ in range(200):
+        ticket = now(gate.try_enter("bulk"))
+        await clock.advance(0.1)
+        ticket.accepted()
+    assert gate.max_in_flight == 8
+
+
+@pytest.mark.parametrize(
+    "words", [("overloaded",), ("overloaded", "accepted"), ("accepted", "overloaded"), ("lost", "overloaded")]
+)
+async def test_overload_may_be_said_beside_the_rest(words: tuple[str, ...]) -> None:
+    """In any order the request counts once, and the complaint once."""
+    clock = ManualClock()
+    gate = gate_with(clock, max_in_flight=2, requests=2, per_s=60)
+    ticket = now(gate.try_enter("bulk"))
+    await clock.advance(1)
+    for word in words * 3:
+        getattr(ticket, word)()
+    assert (gate.in_flight, gate.max_in_flight) == (0, 2)
+    assert gate.try_enter("bulk") is not None
+    assert gate.try_enter("bulk") is None
 
 
 # --- the middleware over it --------------------------------------------------------------------------

@@ -362,15 +362,17 @@ class Window:
         return None if unknown and opens_s == now_s else opens_s
 
     def _leaves_s(self, mirror: Mirror, now_s: float, ahead: int) -> float | None:
-        held = self._history.count(mirror.index)
-        excess = held + self.in_flight + ahead - mirror.limit + 1
-        if excess <= 0:
-            return now_s
-        at_s = self._history.leaves_s(mirror.index, excess)
-        if at_s is None and ahead:  # those ahead fill whole windows of their own
-            rounds = 1 + (excess - held - 1) // mirror.limit
-            at_s = now_s + rounds * mirror.age.keep_s
-        return at_s
+        """When the request leaves the window that must have left before one may go behind *ahead* others."""
+        here = self._history.count(mirror.index) + self.in_flight
+        awaited = here + ahead - mirror.limit + 1  # its place in the line: those here, then those ahead
+        rounds = max(0, -((here - awaited) // mirror.limit))  # it waits for another itself, and so on
+        awaited -= rounds * mirror.limit
+        if awaited <= 0:
+            return now_s + rounds * mirror.age.keep_s
+        at_s = self._history.leaves_s(mirror.index, awaited)
+        if at_s is None and not ahead:
+            return None
+        return (now_s + mirror.age.keep_s if at_s is None else at_s) + rounds * mirror.age.keep_s
 
     # --- what became of a request --------------------------------------------------------------------
 
