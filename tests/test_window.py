@@ -323,9 +323,7 @@ def test_unsent_and_lost_count_as_what_they_are() -> None:
     assert not window.has_room(1000.0)
 
 
-@given(
-    st.integers(1, 6), st.lists(st.floats(0.0, 30.0), max_size=6), st.integers(0, 3), st.integers(0, 25)
-)
+@given(st.integers(1, 6), st.lists(st.floats(0.0, 30.0), max_size=6), st.integers(0, 3), st.integers(0, 25))
 def test_a_wait_in_a_long_queue_is_foreseen(
     limit: int, gaps_s: list[float], in_flight: int, ahead: int
 ) -> None:
@@ -335,16 +333,19 @@ def test_a_wait_in_a_long_queue_is_foreseen(
     for gap_s in gaps_s:
         if window.has_room(script.now_s):
             script.accept(rtt_s=0.0, gap_s=gap_s)
-    window.has_room(script.now_s)
-    window.in_flight = min(in_flight, limit - sum(window.learned[0].requests for _ in ()) - 1)
+    while window.in_flight < in_flight and window.has_room(script.now_s):
+        window.in_flight += 1
     began_s, foreseen_s = script.now_s, window.opens_s(script.now_s, ahead)
     for _ in range(window.in_flight):
         window.accepted(began_s, began_s)
     for _ in range(ahead):
-        script.wait(script.opens_in_s or 0.0)
+        script.wait((script.opens_in_s or 0.0) + 1e-6)
         script.accept(rtt_s=0.0)
     script.wait(script.opens_in_s or 0.0)
-    assert (began_s if foreseen_s is None else foreseen_s) == pytest.approx(script.now_s, abs=0.1)
+    if foreseen_s is None:
+        assert (window.learned[0].requests, ahead) <= (in_flight, 0)  # the answers decide, not time
+    else:
+        assert foreseen_s == pytest.approx(script.now_s, abs=0.1)
 
 
 # --- how well it does: the real gate against simulated servers ---------------------------------------
