@@ -651,14 +651,15 @@ async def test_real_time_is_the_default(unused_tcp_port_factory: Callable[[], in
 
 
 async def test_serve_announces_and_stays_until_cancelled() -> None:
-    """The command line tells address, credentials and a command to paste, then serves."""
+    """The command line tells address, credentials and a line to paste, then serves."""
     lines: list[str] = []
     server = asyncio.create_task(serve(Settings(attempts=1_234, password="open sesame"), lines.append))
     await until(lambda: len(lines) == 5)
     text = "\n".join(lines)
     url = lines[0].rsplit(" ", 1)[1]
     assert "1,234 attempts" in text
-    assert f"TESTPRESS_BASE_URL={url} TESTPRESS_USERNAME=admin TESTPRESS_PASSWORD='open sesame'" in text
+    account = "TESTPRESS_USERNAME=admin TESTPRESS_PASSWORD='open sesame'"
+    assert lines[-1] == f"  export TESTPRESS_BASE_URL={url} {account}"
     async with aiohttp.ClientSession() as session, session.get(url + ATTEMPTS) as response:
         assert response.status == 401
     server.cancel()

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testpress_async.sandbox import Live, Settings
+from testpress_async.sandbox.api import BadFilter, attempts_query, content_query
 from testpress_async.sandbox.book import Book, LiveChanges
 from testpress_async.sandbox.data import NEVER, AttemptFacts, Institute
-from testpress_async.sandbox.queries import BadFilter, attempts_query, content_query
 from testpress_async.sandbox.store import Query, Table
 from tests.support.clock import ManualClock
 

@@ -1,14 +1,17 @@
 """The API itself: path and parameters in, status and body out. No sockets, no clock.
 
-Source: https://developer.testpress.in/docs/server-api/admin-apis/attempts
+Source: https://developer.testpress.in/docs/server-api/admin-apis/attempts. What the documentation leaves
+open was decided as django-filter does: days are days of Asia/Kolkata, both ends included; several ids may
+be given with commas or by repeating the parameter; an empty value and an unknown parameter say nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from itertools import groupby
 from random import Random
 from typing import TypeAlias
@@ -17,10 +20,21 @@ from urllib.parse import urlencode
 import msgspec
 
 from testpress_async.sandbox.book import Book
-from testpress_async.sandbox.data import NEVER, ContentFacts, Institute
-from testpress_async.sandbox.queries import BadFilter, Params, attempts_query, content_query
+from testpress_async.sandbox.data import (
+    CONTENT_STATES,
+    DAY_US,
+    NEVER,
+    ZONE_OFFSET_US,
+    ContentFacts,
+    Institute,
+    day_start_us,
+)
 from testpress_async.sandbox.records import SIDE_LOADS, Record, Records
+from testpress_async.sandbox.settings import Settings
 from testpress_async.sandbox.store import Query, Table
+
+Params: TypeAlias = Mapping[str, Sequence[str]]
+"""Values by parameter, in the order they were given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +58,6 @@ class Call:
 
 class Missing(Exception):
     """404, and why."""
-
-    def __init__(self, detail: str = "Not found.") -> None:
-        super().__init__(detail)
-        self.detail = detail
 
 
 def json_reply(status: int, body: object, headers: Mapping[str, str] | None = None) -> Reply:
@@ -104,7 +114,7 @@ class Api:
             except BadFilter as exc:
                 return json_reply(400, exc.errors)
             except Missing as exc:
-                return json_reply(404, {"detail": exc.detail})
+                return json_reply(404, {"detail": str(exc)})
             self._remember(key, body)
         return Reply(200, body)
 
@@ -167,7 +177,7 @@ class Api:
 
     def _attendance(self, call: Call) -> bytes:
         if not 1 <= call.id <= self._settings.conferences:
-            raise Missing
+            raise Missing("Not found.")
         return self._page(
             call,
             self.records.seat_count(call.id),
@@ -188,7 +198,7 @@ class Api:
 
     def _exam(self, call: Call) -> bytes:
         if not 1 <= call.id <= self._settings.exams:
-            raise Missing
+            raise Missing("Not found.")
         return msgspec.json.encode(self.records.exam(call.id))
 
     def _users(self, call: Call) -> bytes:
@@ -217,42 +227,35 @@ class Api:
 
     def attempt(self, index: int) -> Record:
         """A row of the list of attempts, edits included."""
-        facts = self.book.table.facts(index)
-        assert facts is not None  # noqa: S101 - lists hold what exists
-        return self.book.patched(index, self.records.attempt(index, facts))
+        return self.book.patched(index, self.records.attempt(index, self.book.table.existing(index)))
 
     def attempt_detail(self, index: int) -> Record:
         """A single attempt, edits included."""
-        facts = self.book.table.facts(index)
-        assert facts is not None  # noqa: S101 - callers looked
-        return self.book.patched(index, self.records.attempt_detail(index, facts))
+        return self.book.patched(index, self.records.attempt_detail(index, self.book.table.existing(index)))
 
     def answer_count(self, index: int) -> int:
-        """How many user answers an attempt has."""
         facts = self.book.table.facts(index)
         return 0 if facts is None else self.records.answer_count(facts)
 
     def answers(self, index: int, start: int, stop: int) -> dict[str, list[Record]]:
-        """User answers of one attempt, and the questions they answer."""
-        facts = self.book.table.facts(index)
-        assert facts is not None  # noqa: S101 - callers looked
+        facts = self.book.table.existing(index)
         return {
             "user_answers": self.records.answers(index, facts, start, stop),
             "exam_questions": [self.records.question(facts.exam_id, order) for order in range(start, stop)],
         }
 
     def insert_content(self) -> int:
-        """A new content attempt; its id."""
         index = self.contents.next_index
         self.contents.set(index, self.contents.seeded(index))
         return index + 1
 
-    def delete_content(self, content_attempt_id: int) -> None:
-        """Let a content attempt vanish.
+    def complete_content(self, content_attempt_id: int, at_us: int) -> None:
+        facts = self.contents.facts(content_attempt_id - 1)
+        if facts is None or facts.state != 0:
+            raise LookupError(f"there is no started content attempt {content_attempt_id}")
+        self.contents.set(content_attempt_id - 1, facts._replace(state=1, at_us=at_us))
 
-        Raises:
-            LookupError: If there is none with that id.
-        """
+    def delete_content(self, content_attempt_id: int) -> None:
         if self.contents.facts(content_attempt_id - 1) is None:
             raise LookupError(f"there is no content attempt {content_attempt_id}")
         self.contents.set(content_attempt_id - 1, None)
@@ -290,7 +293,7 @@ class Api:
         try:
             return self.book.index(attempt_id)
         except LookupError:
-            raise Missing from None
+            raise Missing("Not found.") from None
 
     def _page(self, call: Call, total: int, per_page: int, rows: Callable[[int, int], object]) -> bytes:
         page = _page_number(call)
@@ -308,14 +311,15 @@ class Api:
         )
 
     def _link(self, call: Call, page: int) -> str:
-        """As `PageNumberPagination` links: the first page has no number."""
-        params = {name: list(values) for name, values in sorted(call.params.items()) if name != "page"}
-        if not self._settings.next_keeps_filters:
-            params = {}
-        if page > 1:
-            params["page"] = [str(page)]
-        query = urlencode(params, doseq=True)
-        return f"{call.origin}{call.path}" + (f"?{query}" if query else "")
+        filters = {name: values for name, values in sorted(call.params.items()) if name != "page"}
+        query = urlencode(filters, doseq=True) if self._settings.next_keeps_filters else ""
+        return page_link(call.origin, call.path, query, page)
+
+
+def page_link(origin: str, path: str, filters: str, page: int) -> str:
+    """As `PageNumberPagination` links: the first page has no number."""
+    pairs = "&".join(filter(None, [filters, f"page={page}" if page > 1 else ""]))
+    return f"{origin}{path}" + (f"?{pairs}" if pairs else "")
 
 
 def _is_wanted(row: Record, text: str, email: str) -> bool:
@@ -333,3 +337,120 @@ def _page_number(call: Call) -> int:
     if not (text.isascii() and text.isdigit() and 0 < len(text) < 19) or int(text) < 1:
         raise Missing("Invalid page.")
     return int(text)
+
+
+# -- query parameters → `Query`, refused as Django REST framework refuses them ----------------------------
+
+ATTEMPT_ORDERS = {
+    "date": "at_us",
+    "id": "",
+    "correct_answers_count": "correct",
+    "incorrect_answers_count": "incorrect",
+    "unanswered_count": "unanswered",
+    # As the documentation prints them.
+    "correctanswers_count": "correct",
+    "correct answers_count": "correct",
+    "incorrectanswers_count": "incorrect",
+    "incorrectLanswers_count": "incorrect",
+}
+_ATTEMPT_STATES = (0, 1, 3)
+_CONTENT_TYPES = (1, 2, 3, 4, 5, 7, 8)
+
+
+class BadFilter(Exception):
+    """A filter's value means nothing; `errors` is the body of the 400: parameter → sentences."""
+
+    def __init__(self, parameter: str, sentence: str) -> None:
+        super().__init__(f"{parameter}: {sentence}")
+        self.errors = {parameter: [sentence]}
+
+
+def attempts_query(params: Params, settings: Settings) -> Query:
+    """What the list of attempts is asked for.
+
+    Raises:
+        BadFilter: If a value cannot be understood.
+    """
+    since_us, until_us = _window(_day(params, "date_0"), _day(params, "date_1"), settings)
+    order, descending = _ordering(params)
+    return Query(
+        _where(
+            exam_id=_ids(params, "exams"),
+            user_id=_ids(params, "users"),
+            state=_choice(params, "state", _ATTEMPT_STATES),
+        ),
+        since_us,
+        until_us,
+        order,
+        descending,
+    )
+
+
+def content_query(params: Params, settings: Settings) -> Query:
+    """What the list of content attempts is asked for.
+
+    Raises:
+        BadFilter: If a value cannot be understood.
+    """
+    since_us, until_us = _window(_day(params, "completed_after"), _day(params, "completed_before"), settings)
+    day = _day(params, "completed_date")
+    if day is not None:
+        start_us, stop_us = _window(day, day, replace(settings, until_inclusive=True))
+        since_us = max(filter(None, (since_us, start_us)))
+        until_us = min(filter(None, (until_us, stop_us)))
+    return Query(
+        _where(
+            user_id=_ids(params, "user_ids"),
+            chapter_id=_ids(params, "chapter_ids"),
+            course_id=_ids(params, "course_ids"),
+            content_id=_ids(params, "chapter_content_ids"),
+            exam_id=_ids(params, "exam_id"),
+            kind=_choice(params, "content_type", _CONTENT_TYPES),
+            state=_choice(params, "state", [code for code in CONTENT_STATES if code < 4]),
+        ),
+        since_us,
+        until_us,
+    )
+
+
+def _window(since: date | None, until: date | None, settings: Settings) -> tuple[int | None, int | None]:
+    """Microseconds since the epoch at which the first day begins and the last one is over."""
+    shift_us = ZONE_OFFSET_US - settings.utc_offset_min * 60_000_000
+    until_us = None if until is None else day_start_us(until) + shift_us + DAY_US * settings.until_inclusive
+    return None if since is None else day_start_us(since) + shift_us, until_us
+
+
+def _where(**fields: frozenset[int] | None) -> tuple[tuple[str, frozenset[int]], ...]:
+    return tuple((field, values) for field, values in sorted(fields.items()) if values is not None)
+
+
+def _ids(params: Params, name: str) -> frozenset[int] | None:
+    texts = [text.strip() for value in params.get(name, ()) for text in value.split(",") if text.strip()]
+    try:
+        return frozenset(int(text) for text in texts) or None
+    except ValueError:
+        raise BadFilter(name, "Enter a number.") from None
+
+
+def _choice(params: Params, name: str, choices: Sequence[int]) -> frozenset[int] | None:
+    values = _ids(params, name)
+    for value in sorted((values or frozenset()).difference(choices)):
+        raise BadFilter(name, f"Select a valid choice. {value} is not one of the available choices.")
+    return values
+
+
+def _day(params: Params, name: str) -> date | None:
+    text = (params.get(name) or ("",))[-1].strip()
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day has no zone
+    except ValueError:
+        raise BadFilter(name, "Enter a valid date.") from None
+
+
+def _ordering(params: Params) -> tuple[str, bool]:
+    """Field and direction; an unknown name leaves the order as it is, as `OrderingFilter` does."""
+    text = (params.get("ordering") or ("",))[-1].split(",")[0].strip()
+    order = ATTEMPT_ORDERS.get(text.removeprefix("-"))
+    return ("", False) if order is None else (order, text.startswith("-"))

@@ -1,4 +1,4 @@
-"""Logins and tokens: HS256 JSON Web Tokens, with the refusals the API words them with.
+"""Who may ask: logins, tokens and rate limits. HS256 JSON Web Tokens, refused in the words of the API.
 
 Source of the wordings: django-rest-framework-jwt, whose header form (`Authorization: JWT …`) the API uses,
 https://developer.testpress.in/docs/server-api/intro
@@ -12,12 +12,12 @@ import hashlib
 import hmac
 import math
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
 import msgspec
 
-from testpress_async.sandbox.settings import Settings
+from testpress_async.sandbox.settings import RateLimit, Settings
 
 _HEADER = {"typ": "JWT", "alg": "HS256"}
 
@@ -32,11 +32,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):
-    """A token was not accepted; `detail` is the server's sentence."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    """A token was not accepted: the server's sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +55,10 @@ class Door:
 
     def log_in(self, fields: dict[str, str], wall_s: float) -> LoginAnswer:
         """Answer a login with *fields* `username` and `password`."""
-        missing = {
-            name: ["This field is required."] for name in ("username", "password") if name not in fields
-        }
-        if missing:
-            return LoginAnswer(400, dict(missing))
-        blank = {
-            name: ["This field may not be blank."] for name in ("username", "password") if not fields[name]
-        }
-        if blank:
-            return LoginAnswer(400, dict(blank))
+        empty = [name for name in ("username", "password") if not fields.get(name)]
+        if empty:
+            why = {True: "This field may not be blank.", False: "This field is required."}
+            return LoginAnswer(400, {name: [why[name in fields]] for name in empty})
         username = fields["username"]
         if self._bad_logins[username] >= self._settings.max_bad_logins:
             detail = "Your account is locked because of too many failed logins."
@@ -112,6 +102,47 @@ class Door:
     def _is_right(self, username: str, password: str) -> bool:
         known = username in (self._settings.username, "student")
         return hmac.compare_digest(password.encode(), self._settings.password.encode()) and known
+
+
+class Throttle:
+    """Django REST framework's rate limit, decision by decision.
+
+    A sliding log of *accepted* requests per user. A refused request is not logged, and the wait it is told
+    is the time until the oldest accepted one leaves the window. All limits are asked: a request refused by
+    one still takes a slot of the others, and the longest wait is told.
+
+    Source: `SimpleRateThrottle` and `APIView.check_throttles`,
+    https://www.django-rest-framework.org/api-guide/throttling/
+    """
+
+    def __init__(self, limits: tuple[RateLimit, ...]) -> None:
+        self._limits = limits
+        self._logs: defaultdict[str, tuple[deque[float], ...]] = defaultdict(
+            lambda: tuple(deque() for _ in self._limits)
+        )
+
+    def wait_s(self, user: str, now_s: float) -> float | None:
+        """None if the request is accepted (and logged), else the seconds until another one may be.
+
+        Args:
+            user: Whose budget pays.
+            now_s: Monotonic seconds.
+        """
+        waits = [
+            wait_s
+            for limit, log in zip(self._limits, self._logs[user], strict=True)
+            if (wait_s := _ask(limit, log, now_s)) is not None
+        ]
+        return max(waits, default=None)
+
+
+def _ask(limit: RateLimit, log: deque[float], now_s: float) -> float | None:
+    while log and log[0] <= now_s - limit.per_s:
+        log.popleft()
+    if len(log) >= limit.requests:
+        return limit.per_s - (now_s - log[0])
+    log.append(now_s)
+    return None
 
 
 def sign(claims: Claims, secret: bytes) -> str:

@@ -8,7 +8,6 @@ from datetime import datetime
 from random import Random
 from typing import Literal
 
-from testpress_async.sandbox.clock import Clock
 from testpress_async.sandbox.data import (
     ATTEMPT_STATES,
     DAY_US,
@@ -21,7 +20,7 @@ from testpress_async.sandbox.data import (
     to_us,
 )
 from testpress_async.sandbox.records import Record
-from testpress_async.sandbox.settings import Live
+from testpress_async.sandbox.settings import Clock, Live
 from testpress_async.sandbox.store import Table
 
 _STATE_OF_WORD = {word: code for code, word in ATTEMPT_STATES.items()}
@@ -46,7 +45,7 @@ class Change:
 
 
 class Book:
-    """Changes attempts and remembers what was done."""
+    """Changes attempts, as the methods of `Sandbox` say, and remembers what was done."""
 
     def __init__(self, institute: Institute, clock: Clock) -> None:
         settings = institute.settings
@@ -75,7 +74,6 @@ class Book:
         return index
 
     def insert(self, count: int, at: datetime | None, at_s: float | None = None) -> list[int]:
-        """New attempts; without *at* they start now and are the newest."""
         ids: list[int] = []
         for _ in range(count):
             if at is None:
@@ -84,21 +82,17 @@ class Book:
         return ids
 
     def backdate(self, share: float, at_s: float | None = None) -> int:
-        """A new attempt with an old start: *share* of the way from the first day to the newest."""
         at_us = self._first_us + int((self._newest_us - self._first_us) * share)
         return self._add(at_us, "backdate", at_s)
 
     def delete(self, attempt_ids: Iterable[int], at_s: float | None = None) -> None:
-        """Let attempts vanish."""
         for attempt_id in attempt_ids:
             self.table.set(self.index(attempt_id), None)
             self._note("delete", attempt_id, at_s)
 
     def edit(self, attempt_id: int, changes: Mapping[str, object], at_s: float | None = None) -> None:
-        """Change fields by the names they are served under; `date` takes a datetime or None."""
         index = self.index(attempt_id)
-        facts = self.table.facts(index)
-        assert facts is not None  # noqa: S101 - index() looked
+        facts = self.table.existing(index)
         served = dict(changes)
         if "date" in served:
             date = served.pop("date")
@@ -112,9 +106,7 @@ class Book:
         self._note("edit", attempt_id, at_s)
 
     def finish(self, attempt_id: int, at_s: float | None = None) -> None:
-        """Let a running attempt be handed in."""
-        facts = self.table.facts(self.index(attempt_id))
-        assert facts is not None  # noqa: S101 - index() looked
+        facts = self.table.existing(self.index(attempt_id))
         changes: dict[str, object] = {"state": "Completed", "result": "Pass", "remaining_time": "0:00:00"}
         if facts.unanswered:
             changes |= {"correct_answers_count": facts.correct + 1, "unanswered_count": facts.unanswered - 1}

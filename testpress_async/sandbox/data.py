@@ -7,7 +7,7 @@ indexes and needs no search through the records.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
@@ -110,7 +110,6 @@ class Calendar:
         weights = [1_000_000 // (20 + mix(salt, day) % 1_000) for day in range(days)]
         weights[mix(salt, -1) % days] += sum(weights) // 11
         total = sum(weights)
-        self.count = count
         first_us = day_start_us(first_day) + 1_000_000
         self._day_us = [first_us + day * DAY_US + mix(salt, day) % 1_000_000 for day in range(days)]
         self._before = [0, *(count * weight // total for weight in accumulate(weights))]
@@ -126,10 +125,6 @@ class Calendar:
         # Fractions of 6, 3 or 0 digits, decided by the minute: rounding down inside it keeps the order.
         minute = at_us // 60_000_000 % 5
         return at_us - at_us % (1_000_000 if minute == 0 else 1_000 if minute == 1 else 1)
-
-    def rank_at(self, at_us: int) -> int:
-        """How many events happened before *at_us*."""
-        return bisect_left(range(self.count), at_us, key=self.at_us)
 
 
 class ByDate(Sequence[int]):
@@ -225,7 +220,6 @@ class Institute:
         )
 
     def content(self, index: int) -> ContentFacts:
-        """Facts of the content attempt *index*."""
         bits = mix(self._content_salt, index)
         kind = ASSIGNMENT if index % 500 == 99 else _KIND_OF_SLOT[index % 10]
         count = self.contents[kind]
@@ -248,11 +242,9 @@ class Institute:
         )
 
     def course_of(self, kind: int, number: int) -> int:
-        """Id of the course that the content *number* of *kind* belongs to."""
         return (number + kind) % self.settings.courses + 1
 
     def chapter_of(self, kind: int, number: int) -> int:
-        """Id of the chapter that the content *number* of *kind* belongs to."""
         return self.course_of(kind, number) * 10 + number % 5
 
     def _content_created_us(self, index: int) -> int:

@@ -9,12 +9,12 @@ Source: https://developer.testpress.in/docs/server-api/admin-apis/attempts and i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TypeAlias
 
 from testpress_async.sandbox import data
 from testpress_async.sandbox.data import AttemptFacts, ContentFacts, Institute, mix, salt_of
-from testpress_async.sandbox.wire import FIRST_NAMES, LAST_NAMES, TITLES, duration, hundredths, moment
 
 Record: TypeAlias = dict[str, object]
 
@@ -57,6 +57,32 @@ _QUESTION_TYPES = (
 )
 _STYLE = "<style type='text/css'>\n \n</style>\n"
 _WORD_OF_RANK = ("Correct", "Incorrect", "Unanswered")
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the zone is appended as text
+
+FIRST_NAMES = (
+    "Asha",
+    "विद्या",
+    "தமிழ்ச்செல்வி",
+    "José",
+    "O'Brien 🎓",
+    "Zoë",
+    "Nguyễn",
+    "علي",
+    "Ravi",
+    "李",
+    "Anu",
+    "Ben",
+)
+LAST_NAMES = ("Kumar", "शर्मा", "முருகன்", "d'Souza", "Müller", "", "Iyer", "Singh-Rathore", "N", "Das")
+TITLES = (
+    "UPSC Prelims Mock Test",
+    "भौतिकी परीक्षा",
+    "கணிதம் தேர்வு",
+    "Why You Should Say “Hi”",
+    "NEET <Grand> & Final",
+    'Quotes "inside", commas, \\ and\ttabs',
+    "Line\nbreak 🚀",
+)
 
 
 class Records:
@@ -74,7 +100,6 @@ class Records:
     # -- attempts ------------------------------------------------------------------------------------
 
     def attempt(self, index: int, facts: AttemptFacts) -> Record:
-        """One row of the list of attempts."""
         bits = mix(self._salts["attempt"], index)
         person = self._person(facts.user_id)
         started = facts.at_us != data.NEVER
@@ -169,7 +194,6 @@ class Records:
         return [self._answer(index, facts, order) for order in range(start, stop)]
 
     def answer_count(self, facts: AttemptFacts) -> int:
-        """How many user answers an attempt has: one a question, none before the start."""
         return 0 if facts.state == data.NOT_STARTED else facts.correct + facts.incorrect + facts.unanswered
 
     def question(self, exam_id: int, order: int) -> Record:
@@ -233,7 +257,6 @@ class Records:
     # -- content attempts ----------------------------------------------------------------------------
 
     def content_attempt(self, index: int, facts: ContentFacts) -> Record:
-        """One row of the list of content attempts."""
         bits = mix(self._salts["content"], index)
         own_id = index + 1
         kind = facts.kind
@@ -289,7 +312,6 @@ class Records:
         return found
 
     def chapter_content(self, facts: ContentFacts) -> Record:
-        """The content a content attempt belongs to."""
         bits = mix(self._salts["content"], -facts.content_id)
         kind, number = facts.kind, facts.content_id % 1_000_000
         return {
@@ -311,7 +333,6 @@ class Records:
         }
 
     def side_loaded_user(self, user_id: int) -> Record:
-        """A user as he comes along with content attempts."""
         number = self._institute.user_number(user_id)
         return {
             "id": user_id,
@@ -423,7 +444,6 @@ class Records:
         }
 
     def exam(self, exam_id: int) -> Record:
-        """One exam."""
         bits = mix(self._salts["question"], -exam_id)
         start_us = 1_577_836_800_000_000 + bits % 94_608_000_000_000
         return {
@@ -449,7 +469,6 @@ class Records:
         }
 
     def user(self, number: int) -> Record:
-        """One user of the list of users."""
         user_id = self._institute.user_id(number)
         bits = mix(self._salts["seat"], ~number)
         return {
@@ -474,7 +493,6 @@ class Records:
         }
 
     def course(self, course_id: int) -> Record:
-        """One course, as it comes along with content attempts and in the list of courses."""
         bits = mix(self._salts["content"], -course_id * 8 - 5)
         created_us = 1_697_624_493_887_124 + course_id * data.DAY_US
         return {
@@ -500,13 +518,43 @@ class Records:
 
 
 def name_of(user: int) -> str:
-    """Display name of the user *user*; twelve by ten of them, then they repeat."""
+    """Twelve by ten of them, then they repeat."""
     return f"{FIRST_NAMES[user % len(FIRST_NAMES)]} {LAST_NAMES[user % len(LAST_NAMES)]}".rstrip()
 
 
 def email_of(user: int) -> str:
-    """Address of the user *user*, in a domain that cannot exist."""
+    """In a domain that cannot exist."""
     return f"student{user}@students.example"
+
+
+# -- spellings: every one the API is known to use, spread over the records ------------------------------
+
+
+def moment(at_us: int, utc: int) -> str | None:
+    """ISO 8601 with `Z` (*utc* true) or `+05:30`, and 0, 3 or 6 digits of fraction; None for NEVER."""
+    if at_us == data.NEVER:
+        return None
+    text = (_EPOCH + timedelta(microseconds=at_us if utc else at_us + data.ZONE_OFFSET_US)).isoformat()
+    if at_us % 1_000 == 0 and at_us % 1_000_000:
+        text = text[:-3]
+    return text + ("Z" if utc else "+05:30")
+
+
+def duration(duration_us: int, spelling: int) -> str:
+    """`2:47:53.076906`; from a day on `1 day, 2:47:53` or, with *spelling* 1, `1 02:47:53`."""
+    if spelling != 1 or abs(duration_us) < 86_400_000_000:
+        return str(timedelta(microseconds=duration_us))
+    days, rest_us = divmod(duration_us, 86_400_000_000)
+    clock, _, fraction = str(timedelta(microseconds=rest_us)).partition(".")
+    return f"{days} {clock:0>8}" + (f".{fraction}" if fraction else "")
+
+
+def hundredths(value: int) -> str:
+    """*value* hundredths as a decimal with two places, such as `-2.00`."""
+    return f"{value / 100:.2f}"
+
+
+# -- parts of records --------------------------------------------------------------------------------
 
 
 def _answer_id(number: int, choice: int) -> int:
@@ -561,27 +609,19 @@ def _counts(counts: tuple[int, int, int]) -> Record:
 
 def _subject_stats(counts: tuple[int, int, int], bits: int) -> list[Record]:
     """A tree: adding up all rows counts twice."""
-    end: Record = {"score": "0.00", "partial_correct_answers_count": 0 if bits & 1 else None}
-    rows: list[Record] = [
-        {
-            "subject_id": 1,
-            "subject_name": "Science",
-            **_counts(counts),
-            "parent_subject_id": None,
-            "is_leaf": False,
-        }
-    ]
     leaf_id = None if bits & 6 == 0 else 2
-    rows.append(
+    return [
         {
-            "subject_id": leaf_id,
-            "subject_name": "भूगोल",
+            "subject_id": subject_id,
+            "subject_name": name,
             **_counts(counts),
-            "parent_subject_id": 1,
-            "is_leaf": True,
+            "parent_subject_id": parent_id,
+            "is_leaf": parent_id is not None,
+            "score": "0.00",
+            "partial_correct_answers_count": 0 if bits & 1 else None,
         }
-    )
-    return [row | end for row in rows]
+        for subject_id, name, parent_id in ((1, "Science", None), (leaf_id, "भूगोल", 1))
+    ]
 
 
 def _difficulty_stats(counts: tuple[int, int, int], bits: int) -> Record:

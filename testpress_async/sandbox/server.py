@@ -5,37 +5,34 @@ from __future__ import annotations
 import asyncio
 import gzip
 import math
+import os
 import shlex
+import socket
+import struct
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
-from types import TracebackType
-from typing import Unpack
+from typing import Any, NoReturn, Unpack, cast
 
 import msgspec
 from aiohttp import web
 
 from testpress_async.sandbox.api import Api, Reply, json_reply
-from testpress_async.sandbox.auth import Claims, Door, Refused
+from testpress_async.sandbox.auth import Claims, Door, Refused, Throttle
 from testpress_async.sandbox.book import Book, Change, LiveChanges
-from testpress_async.sandbox.clock import Clock, SystemClock
 from testpress_async.sandbox.data import Institute
-from testpress_async.sandbox.faults import Fault, Script, Scripted
-from testpress_async.sandbox.settings import Options, Settings
-from testpress_async.sandbox.throttle import Throttle
+from testpress_async.sandbox.faults import KINDS, Fault, Script, Scripted
+from testpress_async.sandbox.recording import Recording
+from testpress_async.sandbox.settings import Clock, Options, Settings, SystemClock
 from testpress_async.sandbox.truth import Truth
 
 _LOGIN_PATHS = tuple(f"/api/v{version}/auth-token/" for version in ("2.5", "2.3", "2.2"))
 _GZIP_FROM_BYTES = 200  # as Django's middleware
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
-_RANDOM_FAULTS = (
-    Fault(status=500, body=b'{"detail": "Internal server error."}'),
-    Fault(status=502, headers=_HTML, body=b"<html><body><h1>502 Bad Gateway</h1></body></html>"),
-    Fault(status=503, headers={**_HTML, "Retry-After": "1"}, body=b"<h1>Service Unavailable</h1>"),
-    Fault(cut_after_bytes=20),
-)
+_RANDOM_FAULTS = tuple(KINDS[kind].fault for kind in ("500", "502", "503", "cut"))
+_RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: drop what is unsent and say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,7 @@ class Sandbox:
         institute = Institute(self.settings)
         self._book = Book(institute, self.clock)
         self._api = Api(institute, self._book)
+        self._answers: Api | Recording = self._api
         self.truth = Truth(self._api)
         self.log: deque[Seen] = deque(maxlen=self.settings.log_size)
         self.requests = 0
@@ -85,9 +83,33 @@ class Sandbox:
         self._throttle = Throttle(self.settings.limits)
         self._script = Script()
         self._dice = Random(self.settings.seed)
+        self._fault_dice = Random(self.settings.seed)  # of their own: the others fall as they always did
         self._zipped: OrderedDict[bytes, bytes] = OrderedDict()
         self._live: LiveChanges | None = None
         self._runner: web.AppRunner | None = None
+
+    @classmethod
+    def from_recording(
+        cls,
+        path: str | os.PathLike[str],
+        settings: Settings | None = None,
+        /,
+        *,
+        clock: Clock | None = None,
+        **options: Unpack[Options],
+    ) -> Sandbox:
+        """An institute that gives the answers `testpress record` wrote to *path*, and 404 for all else.
+
+        Logins, limits and faults are as in the settings, and `username`, `password` and `token` work as ever.
+        Its records cannot be changed.
+
+        Raises:
+            DatasetError: The file is missing, damaged, or of another version.
+        """
+        institute = cls(replace(settings or Settings(), attempts=0), clock=clock, **options)
+        institute._answers = Recording(path)
+        institute._book = institute._api = institute.truth = cast("Any", _Unchangeable())
+        return institute
 
     async def __aenter__(self) -> Sandbox:
         if self.settings.live is not None and self._live is None:
@@ -99,9 +121,7 @@ class Sandbox:
         await web.TCPSite(self._runner, "127.0.0.1", self.settings.port).start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
@@ -169,6 +189,11 @@ class Sandbox:
         """Make content attempts; their ids."""
         return [self._api.insert_content() for _ in range(count)]
 
+    def complete_content_attempts(self, content_attempt_ids: Iterable[int]) -> None:
+        """Let started content attempts be completed now."""
+        for content_attempt_id in content_attempt_ids:
+            self._api.complete_content(content_attempt_id, round(self.clock.wall_s() * 1_000_000))
+
     def delete_content_attempts(self, content_attempt_ids: Iterable[int]) -> None:
         """Let content attempts vanish."""
         for content_attempt_id in content_attempt_ids:
@@ -197,9 +222,9 @@ class Sandbox:
             if fault.hold is not None:
                 await fault.hold.wait()
             if not fault.drop:
-                reply = self._zip(await self._reply(request, fault), request)
+                reply = self._zip(_changed(await self._reply(request, fault), fault), request)
                 status, size = reply.status, len(reply.body)
-                return await _send(request, reply, fault.cut_after_bytes)
+                return await _send(request, reply, fault, self.clock)
             _hang_up(request)
             return web.Response()
         finally:
@@ -212,9 +237,22 @@ class Sandbox:
             return scripted
         if self._dice.random() < self.settings.fail_rate:
             return self._dice.choice(_RANDOM_FAULTS)
+        return self._rehearsed(request)
+
+    def _rehearsed(self, request: web.Request) -> Fault:
+        """What `Settings.faults` does to this request."""
+        if not self.settings.faults:
+            return Fault()
+        roll, is_login = self._fault_dice.random(), request.path in _LOGIN_PATHS
+        for name, share in self.settings.faults.items():
+            kind = KINDS[name]
+            if kind.of_logins == is_login and (roll := roll - share) < 0:
+                return kind.fault
         return Fault()
 
     async def _reply(self, request: web.Request, fault: Fault) -> Reply:
+        if fault.expire_tokens:
+            self._door.revoke()
         if fault.status is not None:
             return Reply(fault.status, fault.body, fault.headers)
         if self._live is not None:
@@ -222,9 +260,9 @@ class Sandbox:
         path = request.path
         if path in _LOGIN_PATHS:
             return await self._log_in(request)
-        if self._api.knows(path):
+        if self._answers.knows(path):
             return self._serve(request)
-        if self._api.knows(path + "/") or path + "/" in _LOGIN_PATHS:
+        if self._answers.knows(path + "/") or path + "/" in _LOGIN_PATHS:
             query = f"?{request.query_string}" if request.query_string else ""
             return Reply(301, b"", {**_HTML, "Location": f"{path}/{query}"})
         return json_reply(404, {"detail": "Not found."})
@@ -234,7 +272,7 @@ class Sandbox:
         try:
             claims = self._door.look_at(request.headers.get("Authorization"), self.clock.wall_s())
         except Refused as exc:
-            return json_reply(401, {"detail": exc.detail}, {"WWW-Authenticate": 'JWT realm="api"'})
+            return json_reply(401, {"detail": str(exc)}, {"WWW-Authenticate": 'JWT realm="api"'})
         if not self._door.is_admin(claims):
             return json_reply(403, {"detail": "You do not have permission to perform this action."})
         return self._throttled(claims) or self._get(request)
@@ -243,7 +281,7 @@ class Sandbox:
         if request.method not in ("GET", "HEAD"):
             return _not_allowed(request.method, "GET, HEAD")
         params = {name: request.query.getall(name) for name in request.query}
-        return self._api.get(f"{request.scheme}://{request.host}", request.path, params)
+        return self._answers.get(f"{request.scheme}://{request.host}", request.path, params)
 
     def _throttled(self, claims: Claims | None) -> Reply | None:
         wait_s = self._throttle.wait_s("" if claims is None else claims.username, self.clock.now_s())
@@ -280,20 +318,34 @@ class Sandbox:
         return Reply(200, zipped, {**reply.headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
 
 
+class _Unchangeable:
+    """In place of an invented institute's records."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError(
+            "a recording stays as it is: nothing in it can be counted, inserted, changed or deleted"
+        )
+
+
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Keep an institute open until cancelled.
 
     Args:
-        announce: Told, line by line, the address, the credentials and a command to paste.
+        announce: Told, line by line, the address, the credentials and a line to paste.
     """
     async with Sandbox(settings) as institute:
         announce(f"Sandbox institute at {institute.url}")
         announce(f"  {settings.attempts:,} attempts, {settings.exams:,} exams, {settings.users:,} users")
         announce(f"  username {settings.username}, password {settings.password}")
-        announce("Paste into another terminal:")
+        if settings.faults:
+            announce(
+                "  faults: " + ", ".join(f"{share:.0%} {kind}" for kind, share in settings.faults.items())
+            )
+        announce("Paste into another terminal, for testpress and your programs there:")
         announce(
-            f"  TESTPRESS_BASE_URL={institute.url} TESTPRESS_USERNAME={shlex.quote(settings.username)} "
-            f"TESTPRESS_PASSWORD={shlex.quote(settings.password)} testpress export --out out"
+            f"  export TESTPRESS_BASE_URL={institute.url} "
+            f"TESTPRESS_USERNAME={shlex.quote(settings.username)} "
+            f"TESTPRESS_PASSWORD={shlex.quote(settings.password)}"
         )
         await asyncio.Event().wait()
 
@@ -321,18 +373,47 @@ def _not_allowed(method: str, allowed: str) -> Reply:
     return json_reply(405, {"detail": f'Method "{method}" not allowed.'}, {"Allow": allowed})
 
 
-async def _send(request: web.Request, reply: Reply, cut_after_bytes: int | None) -> web.StreamResponse:
+def _changed(reply: Reply, fault: Fault) -> Reply:
+    if fault.change is None or reply.status != 200:
+        return reply
+    return replace(reply, body=fault.change(reply.body))
+
+
+async def _send(request: web.Request, reply: Reply, fault: Fault, clock: Clock) -> web.StreamResponse:
     own_type = any(name.lower() == "content-type" for name in reply.headers)
     headers = {**({} if own_type else {"Content-Type": "application/json"}), **reply.headers}
-    if cut_after_bytes is None:
+    if fault.cut_after_bytes is None and fault.drip_s is None:
         return web.Response(status=reply.status, body=reply.body, headers=headers)
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.content_length = len(reply.body)
     await response.prepare(request)
-    await response.write(reply.body[:cut_after_bytes])
-    if request.transport is not None:
-        request.transport.close()
+    await _send_part(response, reply.body[: fault.cut_after_bytes], fault.drip_s, clock)
+    if fault.cut_after_bytes is not None:
+        await _end(request, fault.then)
     return response
+
+
+async def _send_part(response: web.StreamResponse, body: bytes, drip_s: float | None, clock: Clock) -> None:
+    if drip_s is None:
+        return await response.write(body)
+    for place in range(len(body)):
+        await clock.sleep(drip_s)
+        await response.write(body[place : place + 1])
+    return None
+
+
+async def _end(request: web.Request, how: str) -> None:
+    """End the connection of an answer that was cut."""
+    if how == "silence":
+        await asyncio.Event().wait()  # cancelled when the client has had enough
+    if request.transport is None:
+        return
+    if how == "reset":
+        if (peer := request.transport.get_extra_info("socket")) is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        request.transport.abort()
+    else:
+        request.transport.close()
 
 
 def _hang_up(request: web.Request) -> None:

@@ -1,10 +1,15 @@
-"""Everything a sandbox institute can be told, as one frozen value."""
+"""Everything a sandbox institute can be told, as one frozen value; and the clock it goes by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
-from typing import TypedDict
+from typing import Protocol, TypedDict
+
+from testpress_async.sandbox.faults import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Settings:
         latency_ms: Wait before every answer, in milliseconds.
         rate: Limits per user, answered with 429 and `Retry-After`; several apply together.
         fail_rate: Share of requests, 0 to 1, that get a 500, 502, 503 or half an answer.
+        faults: Share of requests, 0 to 1, that suffer each kind of `KINDS`, such as `{"cut": 0.1}`; together
+            at most 1. The seed decides which. Logins suffer the kinds for logins only.
         live: Changes while reading; None keeps the institute still.
         token_ttl_s: Life of a token in seconds.
         username, password: The admin's. "student" with the same password logs in and is not an admin.
@@ -87,6 +94,7 @@ class Settings:
     latency_ms: float = 0.0
     rate: RateLimit | tuple[RateLimit, ...] | None = None
     fail_rate: float = 0.0
+    faults: Mapping[str, float] = field(default_factory=dict[str, float], hash=False)
     live: Live | None = None
     token_ttl_s: float = 3_600.0
     username: str = "admin"
@@ -106,8 +114,8 @@ class Settings:
     log_size: int = 10_000
 
     def __post_init__(self) -> None:
-        for name in ("attempts", "conferences", "latency_ms", "cached_pages", "log_size"):
-            if getattr(self, name) < 0:
+        for name in ("attempts", "content_attempts", "conferences", "latency_ms", "cached_pages", "log_size"):
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}: cannot be below 0")
         sizes = ("per_page", "answers_per_page", "rows_per_page")
         for name in ("exams", "users", "courses", "max_bad_logins", "first_attempt_id", *sizes):
@@ -115,10 +123,9 @@ class Settings:
                 raise ValueError(f"{name}: cannot be below 1")
         if abs(self.utc_offset_min) > 840:
             raise ValueError("utc_offset_min: no zone is more than 14 h from UTC")
-        if self.content_attempts is not None and self.content_attempts < 0:
-            raise ValueError("content_attempts: cannot be below 0")
         if not 0 <= self.fail_rate <= 1:
             raise ValueError("fail_rate: is a share, 0 to 1")
+        _require_shares(self.faults)
         if not self.token_ttl_s > 0:
             raise ValueError("token_ttl_s: must be above 0 s")
         if self.last_day < self.first_day:
@@ -130,6 +137,18 @@ class Settings:
         if self.rate is None:
             return ()
         return self.rate if isinstance(self.rate, tuple) else (self.rate,)
+
+
+def _require_shares(faults: Mapping[str, float]) -> None:
+    for kind, share in faults.items():
+        if kind not in KINDS:
+            raise ValueError(f"faults: there is no {kind!r}; there are {', '.join(KINDS)}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"faults: the share of {kind!r} is 0 to 1, not {share:g}")
+    for of_logins in (False, True):
+        total = sum(share for kind, share in faults.items() if KINDS[kind].of_logins == of_logins)
+        if total > 1 + 1e-9:  # ten tenths are a little more
+            raise ValueError("faults: the shares of all kinds are more than 1 together")
 
 
 class Options(TypedDict, total=False):
@@ -148,6 +167,7 @@ class Options(TypedDict, total=False):
     latency_ms: float
     rate: RateLimit | tuple[RateLimit, ...] | None
     fail_rate: float
+    faults: Mapping[str, float]
     live: Live | None
     token_ttl_s: float
     username: str
@@ -165,3 +185,32 @@ class Options(TypedDict, total=False):
     gzip: bool
     cached_pages: int
     log_size: int
+
+
+class Clock(Protocol):
+    """What the sandbox needs of time. All values are seconds."""
+
+    def now_s(self) -> float:
+        """Monotonic seconds: throttles and live changes count with them."""
+        ...
+
+    def wall_s(self) -> float:
+        """Seconds since the epoch: tokens expire and new attempts are dated by them."""
+        ...
+
+    async def sleep(self, duration_s: float) -> None:
+        """Wait: the latency a rehearsal asked for."""
+        ...
+
+
+class SystemClock:
+    """The running loop's clock, so that a virtual-clock loop moves the sandbox too."""
+
+    def now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall_s(self) -> float:
+        return time.time()
+
+    async def sleep(self, duration_s: float) -> None:
+        await asyncio.sleep(duration_s)

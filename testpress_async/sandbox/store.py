@@ -54,7 +54,6 @@ class Query:
         return self.since_us is not None or self.until_us is not None
 
     def matches(self, facts: Facts) -> bool:
-        """Whether a record is in the list."""
         if self.is_dated and not self._covers(facts.at_us):
             return False
         return all(getattr(facts, field) in values for field, values in self.where)
@@ -185,6 +184,12 @@ class Table(Generic[F]):
             return self._changed[index]
         return self._base_facts(index) if 0 <= index < self.base_count else None
 
+    def existing(self, index: int) -> F:
+        """Facts of a record that the caller knows to exist."""
+        facts = self.facts(index)
+        assert facts is not None  # noqa: S101 - callers looked
+        return facts
+
     def seeded(self, index: int) -> F:
         """Facts of a record as the seed has them, also of one that is not made yet."""
         return self._base_facts(index)
@@ -196,7 +201,6 @@ class Table(Generic[F]):
         self._changes.append(index)
 
     def count(self, query: Query) -> int:
-        """How many records match."""
         return len(self._list(query))
 
     def page(self, query: Query, start: int, stop: int) -> list[int]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from testpress_async.sandbox.api import Api
+from testpress_async.sandbox.api import Api, attempts_query, content_query
 from testpress_async.sandbox.data import CONFERENCE, ContentFacts
-from testpress_async.sandbox.queries import attempts_query, content_query
 from testpress_async.sandbox.records import SIDE_LOADS, Record
 
 TABLES = (
@@ -63,13 +62,12 @@ class Truth:
         if table.startswith("content_attempts."):
             side_loads = self._api.records.side_loads(self._contents(params))
             return iter(side_loads[table.partition(".")[2]].values())
+        if table in ("exams", "users", "courses"):
+            return self._listed(table)
         return {
             "user_answers": self._user_answers,
             "exam_questions": self._exam_questions,
             "attendance": self._attendance,
-            "exams": self._exams,
-            "users": self._users,
-            "courses": self._courses,
         }[table](parent)
 
     def conference_ids(self) -> list[int]:
@@ -124,14 +122,13 @@ class Truth:
             for number in range(records.seat_count(conference_id)):
                 yield records.seat(conference_id, number)
 
-    def _exams(self, _parent: int | None) -> Iterator[Record]:
-        return map(self._api.records.exam, range(1, self._api.institute.settings.exams + 1))
-
-    def _users(self, _parent: int | None) -> Iterator[Record]:
-        return map(self._api.records.user, range(self._api.institute.settings.users))
-
-    def _courses(self, _parent: int | None) -> Iterator[Record]:
-        return map(self._api.records.course, range(1, self._api.institute.settings.courses + 1))
+    def _listed(self, table: str) -> Iterator[Record]:
+        records, settings = self._api.records, self._api.institute.settings
+        if table == "users":
+            return map(records.user, range(settings.users))
+        if table == "exams":
+            return map(records.exam, range(1, settings.exams + 1))
+        return map(records.course, range(1, settings.courses + 1))
 
 
 def _id(record: Record) -> int:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from testpress_async.client import Client
 from testpress_async.harvest.dataset import Dataset
 from testpress_async.harvest.manifest import Entry
 from testpress_async.harvest.plan import plan
-from testpress_async.harvest.report import Report
+from testpress_async.harvest.report import Report, UnknownField
 from testpress_async.harvest.run import harvest
+from testpress_async.harvest.tables import FieldWatch
+from testpress_async.http.clock import Clock
 from testpress_async.http.policy import RetryPolicy
 from testpress_async.sandbox import Sandbox
 
@@ -31,15 +33,16 @@ ANSWERS = "/api/v3/admin/attempts/{}/user_answers/"
 
 
 @contextlib.asynccontextmanager
-async def opened(**options: Any) -> AsyncGenerator[tuple[Sandbox, Client]]:
-    """A small institute and a client that does not repeat failed tries."""
+async def opened(clock: Clock | None = None, **options: Any) -> AsyncGenerator[tuple[Sandbox, Client]]:
+    """A small institute and a client that does not repeat failed tries; *clock* is that of both."""
     async with (
-        Sandbox(**(SMALL | options)) as institute,
+        Sandbox(clock=clock, **(SMALL | options)) as institute,
         Client(
             institute.url,
             username=institute.username,
             password=institute.password,
             retry=RetryPolicy(max_tries=1),
+            clock=clock,
         ) as client,
     ):
         yield institute, client
@@ -147,3 +150,11 @@ def page(*records: bytes, count: int | None = None) -> bytes:
         + b",".join(records)
         + b"]}"
     )
+
+
+def unknown_fields(table: str, rows: Iterable[bytes]) -> tuple[UnknownField, ...]:
+    """Fields of *rows* that *table* has no column for."""
+    watch = FieldWatch(table)
+    for _ in watch.over(rows):
+        pass
+    return watch.found
