@@ -467,3 +467,41 @@ def test_a_reader_names_its_table() -> None:
     ]
     assert repr(ATTEMPTS) == "PageReader('attempts')"
     assert all(issubclass(reader.record_type, Record) for reader in READERS)
+
+
+# --- lists that come twice ---
+
+
+@pytest.mark.parametrize("others", [0, 1, 100])
+@pytest.mark.parametrize("gap", [0, 1, 300])
+def test_a_second_list_is_found_however_it_is_written(others: int, gap: int) -> None:
+    """Behind few lists or many, with spaces between its name and its beginning or without."""
+    one = b'{"id": 1, "flags": ["x"], "note": "a [b"}'
+    rows = b"[" + b",".join([one] * others) + b"]"
+    body = b'{"results":%b,"results":%b[{"id": 2}]}' % (rows, b" " * gap)
+    for read in (ATTEMPTS.read, ATTEMPTS.split):
+        with pytest.raises(DecodeFailed, match="one list of records, got 2"):
+            read(body)
+
+
+@pytest.mark.parametrize("others", [1, 100])
+def test_what_only_looks_like_a_second_list_is_none(others: int) -> None:
+    """A list of that name inside a record, or a text that says so."""
+    row = {"id": 1, "more": {"results": [1, 2]}, "name": '"results":['}
+    assert len(ATTEMPTS.read(listed([row] * others)).items) == others
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"results":{"user_answers":[{"id":1}]},"results":{"user_answers":[{"id":2}]}}',
+        b'{"results":{"user_answers":[{"id":1}],"user_answers":[{"id":2}]}}',
+        b'{"results":{"user_answers":[{"id":1}]},"results":{"user_answers":[{"id":"bad"}]}}',
+        b'{"results":{},"results":{"user_answers":[{"id":"bad"}]}}',
+    ],
+)
+def test_a_second_list_among_tables_is_found(body: bytes) -> None:
+    """Whether the page could be decoded in one go or not."""
+    for read in (USER_ANSWERS.read, USER_ANSWERS.split):
+        with pytest.raises(DecodeFailed, match="one list of records, got 2"):
+            read(body)

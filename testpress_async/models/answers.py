@@ -13,8 +13,6 @@ from .enums import AnswerResult
 from .record import Duration, Exact, Join, JoinedRecord, Record
 from .scalars import Id, WireDuration, WireNumber
 
-__all__ = ["AnswerChoice", "AnswerFile", "ExamQuestion", "GapFillResponse", "UserAnswer"]
-
 
 class AnswerChoice(Record, frozen=True, kw_only=True):
     """One choice of a question. No key is documented: only `UserAnswer.result` tells what was right."""

@@ -13,8 +13,6 @@ from .enums import AttemptResult, AttemptState
 from .record import Duration, Exact, Record, Whole
 from .scalars import Id, Moment, WireDuration, WireNumber
 
-__all__ = ["Attempt", "AttemptDetail", "AttemptSection", "DifficultyStats", "SubjectStats"]
-
 
 class Attempt(Record, frozen=True, kw_only=True):
     """One sitting of an exam by a user, as in the list of attempts."""

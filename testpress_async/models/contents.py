@@ -14,18 +14,6 @@ from .people import User
 from .record import Duration, Exact, Join, JoinedRecord, Record, Whole
 from .scalars import Id, Moment, WireDuration, WireNumber
 
-__all__ = [
-    "ChapterContent",
-    "ContentAttempt",
-    "Course",
-    "LiveStream",
-    "UserExam",
-    "UserLiveStream",
-    "UserVideo",
-    "UserVideoConference",
-    "VideoConference",
-]
-
 _MINUTE_S: Final = 60
 
 

@@ -12,17 +12,6 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Final, Self
 
-__all__ = [
-    "AnswerResult",
-    "AttemptResult",
-    "AttemptState",
-    "ChapterContentType",
-    "ContentAttemptState",
-    "ContentAttemptType",
-    "ContentType",
-    "OpenEnum",
-]
-
 
 class OpenEnum(StrEnum):
     """A text of the server: one of the members, or any other text, kept as it came."""

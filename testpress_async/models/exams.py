@@ -10,8 +10,6 @@ from msgspec import UNSET, UnsetType, field
 from .record import Duration, Exact, Record
 from .scalars import Id, Moment, WireDuration, WireNumber
 
-__all__ = ["Exam"]
-
 
 class Exam(Record, frozen=True, kw_only=True):
     """An exam. The documentation's example has no `id`; servers are known to send one."""

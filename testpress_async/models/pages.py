@@ -6,6 +6,10 @@ bad record costs one record. What is wrong with the page as a whole raises:
     not JSON at all (HTML, empty, cut off)           NotJSON
     JSON, but not {…, "results": …} as documented    DecodeFailed
     one bad record                                   `Reading.rejected`, nothing is raised here
+    more than MAX_ROWS records or MAX_VALUES values  DecodeFailed, before they can fill the memory
+    two `results`, or two lists of the records       DecodeFailed
+
+Of any other key that comes twice the last one wins.
 
 `results` is a list in v2.5 of the API (and for attendance), an object of lists in v3: the records asked for
 and the tables sent along with them.
@@ -13,9 +17,12 @@ and the tables sent along with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from functools import cached_property
 from types import MappingProxyType
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct, defstruct
@@ -58,10 +65,29 @@ R = TypeVar("R", bound=Record)
 Row = TypeVar("Row", bound=Record)
 T = TypeVar("T")
 
+MAX_ROWS: Final = 50_000
+"""Records a page may hold, those sent along included: two hundred times a usual page. A few bytes can ask for
+a record of hundreds, so a bound on the body alone would not bound the memory."""
+MAX_VALUES: Final = 500_000
+"""Values a page may hold, whatever they are and wherever they stand."""
+_SMALL_BYTES: Final = 512 * 1024
+"""A body up to here cannot do harm and is not counted beforehand; usual pages have a quarter of it."""
+
 _BOM: Final = b"\xef\xbb\xbf"
+_TEXTS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPES: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair, as it should be
+    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_FEW_LISTS: Final = 64
+_KEY_BYTES: Final = 64
+_SPACE: Final = ord(" ")
 _LARGEST: Final = 2**63 - 1
 _NO_TABLES: Final[Mapping[str, Sequence[Record]]] = MappingProxyType({})
 _PLACE: Final = " - at `$"
+_WHOLE_PAIRS: Final = "Expected text, got half a surrogate pair"
 
 # What msgspec raises over a body: its own errors are ValueErrors, so is the UnicodeDecodeError of a text that
 # is not UTF-8; deep nesting is a RecursionError.
@@ -110,13 +136,10 @@ class RawReading(Discreet, frozen=True):
     """A page, taken apart into the server's own bytes, one piece per record and nothing decoded."""
 
     head: Head
-    rows: dict[str, list[Raw]]
-    """Every list on the page by name, unknown ones too; that of the records asked for is always there.
-
-    The pieces are windows into the page's body and keep it alive; `bytes(row)` or `row.copy()` detaches one.
-    """
+    rows: dict[str, list[bytes]]
+    """Every list on the page by name, unknown ones too; that of the records asked for is always there."""
     rejected: tuple[DecodeFailed, ...] = ()
-    """Records that are not UTF-8, and known tables that are no list; they are not in `rows`."""
+    """Records with texts that are none, and known tables that are no list; they are not in `rows`."""
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
         sizes = {name: len(rows) for name, rows in self.rows.items()}
@@ -165,6 +188,16 @@ class _Identity(Struct):
     id: object = None
 
 
+class _Pieces(NamedTuple):
+    """A page, taken apart. `halves`: some text holds half a surrogate pair, which is no character."""
+
+    head: Head
+    rows: dict[str, list[Raw]]
+    faults: list[DecodeFailed]
+    """One for each known side table that is no list."""
+    halves: bool = False
+
+
 _envelope: Final = Decoder(_Envelope)
 _list_envelope: Final = Decoder(_ListEnvelope)
 _tables_envelope: Final = Decoder(_TablesEnvelope)
@@ -178,7 +211,11 @@ class RecordReader(Generic[R]):
     """Reads an answer that is one record."""
 
     def __init__(self, record_type: type[R]) -> None:
-        self._decoder: Decoder[R] = Decoder(record_type)
+        self._record_type = record_type
+
+    @cached_property
+    def _decoder(self) -> Decoder[R]:
+        return Decoder(self._record_type)
 
     def read(self, body: bytes) -> R:
         """
@@ -189,6 +226,7 @@ class RecordReader(Generic[R]):
             DecodeFailed: It is not such a record; `path` says where, `raw` holds the answer.
         """
         body = body.removeprefix(_BOM)
+        _refuse_too_many_values(body)
         try:
             return self._decoder.decode(body)
         except _FAULTS as fault:
@@ -200,6 +238,8 @@ class PageReader(Generic[R]):
     """
     Reads the pages of one endpoint; built once, used by any number of tasks and threads.
 
+    Its decoders are made when they are first needed: all of them together are half of importing this.
+
     Args:
         table: Name of the records asked for; in v3 the key of their list.
         record_type: What they are.
@@ -210,12 +250,25 @@ class PageReader(Generic[R]):
         self, table: str, record_type: type[R], *, side_loads: Mapping[str, type[Record]] | None = None
     ) -> None:
         self.table = table
+        self._key = f'"{table}"'.encode()
         self.record_type = record_type
         self._side_loads = side_loads
-        self._row: Decoder[R] = Decoder(record_type)
-        self._side_rows = {name: Decoder(row_type) for name, row_type in (side_loads or {}).items()}
-        self._list_page = _list_page_decoder(record_type)
-        self._tables_page = _tables_page_decoder(table, record_type, side_loads or {})
+
+    @cached_property
+    def _row(self) -> Decoder[R]:
+        return Decoder(self.record_type)
+
+    @cached_property
+    def _side_rows(self) -> dict[str, Decoder[Record]]:
+        return {name: Decoder(row_type) for name, row_type in (self._side_loads or {}).items()}
+
+    @cached_property
+    def _list_page(self) -> Decoder[_ListPage[R]]:
+        return _list_page_decoder(self.record_type)
+
+    @cached_property
+    def _tables_page(self) -> Decoder[_TablesPage]:
+        return _tables_page_decoder(self.table, self.record_type, self._side_loads or {})
 
     def __repr__(self) -> str:
         return f"PageReader({self.table!r})"
@@ -229,10 +282,14 @@ class PageReader(Generic[R]):
             DecodeFailed: It is not a page of this table; `raw` holds the answer.
         """
         body = body.removeprefix(_BOM)
+        self._refuse_a_flood(body)
         try:
-            return self._read_list(body) if self._side_loads is None else self._read_tables(body)
+            reading = self._read_list(body) if self._side_loads is None else self._read_tables(body)
         except _FAULTS:
             return self._read_by_record(body)
+        self._refuse_too_many_rows((reading.items, *reading.tables.values()), body)
+        self._refuse_lists_sent_twice(body, careful=False)
+        return reading
 
     def split(self, body: bytes) -> RawReading:
         """
@@ -243,10 +300,12 @@ class PageReader(Generic[R]):
             DecodeFailed: It is not a page of this table; `raw` holds the answer.
         """
         body = body.removeprefix(_BOM)
-        head, rows, rejected = self._take_apart(body)
-        if not _is_utf8(body):
-            for table in rows:
-                rows[table], bad = _utf8_only(rows[table], self._path_of(table))
+        _refuse_too_many_values(body)
+        head, pieces, rejected, halves = self._take_apart(body)
+        rows = {table: list(map(bytes, found)) for table, found in pieces.items()}
+        for table, found in rows.items():
+            if halves or not _are_utf8(found):
+                rows[table], bad = _with_texts_only(found, self._path_of(table))
                 rejected += bad
         return RawReading(head, rows, tuple(rejected))
 
@@ -257,11 +316,12 @@ class PageReader(Generic[R]):
     def _read_tables(self, body: bytes) -> Reading[R]:
         page = self._tables_page.decode(body)
         items: list[R] = getattr(page.results, self.table)
-        tables: dict[str, list[Record]] = {n: getattr(page.results, n) or [] for n in self._side_rows}
+        names = self._side_loads or ()
+        tables: dict[str, list[Record]] = {name: getattr(page.results, name) or [] for name in names}
         return Reading(_head(page), _joined(items, tables), tables)
 
     def _read_by_record(self, body: bytes) -> Reading[R]:
-        head, rows, faults = self._take_apart(body)
+        head, rows, faults, _ = self._take_apart(body)
         items, rejected_at = _decode_rows(self._row, rows[self.table], self._path_of(self.table))
         tables: dict[str, list[Record]] = {}
         rejected = [fault for _, fault in rejected_at]
@@ -270,23 +330,32 @@ class PageReader(Generic[R]):
             rejected += [fault for _, fault in bad]
         return Reading(head, _joined(items, tables), tables, (*rejected, *faults), tuple(rejected_at))
 
-    def _take_apart(self, body: bytes) -> tuple[Head, dict[str, list[Raw]], list[DecodeFailed]]:
-        """Head, pieces by table, and one error for each known side table that is no list."""
+    def _take_apart(self, body: bytes) -> _Pieces:
+        pieces = self._pieces_of(body)
+        self._refuse_too_many_rows(pieces.rows.values(), body)
+        self._refuse_lists_sent_twice(body, careful=True)
+        return pieces
+
+    def _pieces_of(self, body: bytes) -> _Pieces:
         try:
             if self._side_loads is None:
                 listed = _list_envelope.decode(body)
-                return _head(listed), {self.table: listed.results}, []
+                return _Pieces(_head(listed), {self.table: listed.results}, [])
             tabled = _tables_envelope.decode(body)
             if self.table in tabled.results:
-                return _head(tabled), tabled.results, []
+                return _Pieces(_head(tabled), tabled.results, [])
         except _FAULTS:
             pass  # the slow way finds out what is wrong and forgives what it can
-        return self._take_apart_with_care(body)
+        return self._pieces_with_care(body)
 
-    def _take_apart_with_care(self, body: bytes) -> tuple[Head, dict[str, list[Raw]], list[DecodeFailed]]:
+    def _pieces_with_care(self, body: bytes) -> _Pieces:
+        whole = _with_whole_pairs(body)
+        if whole != body:
+            head, rows, faults, _ = self._pieces_of(whole)
+            return _Pieces(head, _as_sent(rows, whole, body), faults, halves=True)
         page = _decoded(_envelope, body, "$", body)
         if self._side_loads is None:
-            return _head(page), {self.table: _decoded(_rows, page.results, "$.results", body)}, []
+            return _Pieces(_head(page), {self.table: _decoded(_rows, page.results, "$.results", body)}, [])
         tables = _decoded(_tables, page.results, "$.results", body)
         if self.table not in tables:
             raise DecodeFailed("$.results", f"Object missing required field `{self.table}`", raw=body)
@@ -296,9 +365,36 @@ class PageReader(Generic[R]):
             try:
                 rows[name] = _rows.decode(piece)
             except _FAULTS as fault:
-                if name in self._side_rows and bytes(piece) != b"null":
+                if name in (self._side_loads or ()) and bytes(piece) != b"null":
                     faults.append(_rejection(fault, self._path_of(name), piece))
-        return _head(page), rows, faults
+        return _Pieces(_head(page), rows, faults)
+
+    def _refuse_a_flood(self, body: bytes) -> None:
+        """Before anything is made of it: a body of many tiny records, each of which takes much memory."""
+        _refuse_too_many_values(body)
+        if len(body) > _SMALL_BYTES and body.count(b",") >= MAX_ROWS:
+            self._take_apart(body)
+
+    def _refuse_too_many_rows(self, tables: Iterable[Sized], body: bytes) -> None:
+        if sum(map(len, tables)) > MAX_ROWS:
+            raise DecodeFailed("$.results", f"Expected at most {MAX_ROWS} records on a page", raw=body)
+
+    def _refuse_lists_sent_twice(self, body: bytes, *, careful: bool) -> None:
+        """A page with two lists of records: the parser takes the last one, and the rest would be lost.
+
+        Each of two `results` that were decoded has a list of this table; *careful*: they were not.
+        """
+        if self._side_loads is None:
+            suspicious = _lists_named_twice(b'"results"', body)
+        else:
+            suspicious = _occurs_twice(self._key, body) or (careful and _occurs_twice(b'"results"', body))
+        if suspicious:
+            page = _pairs(body)
+            results = [value for name, value in page if name == "results"]
+            _refuse_two("$.results", len(results), body)
+            if self._side_loads is not None and isinstance(results[0], _Pairs):
+                again = sum(name == self.table for name, _ in results[0])
+                _refuse_two(self._path_of(self.table), again, body)
 
     def _path_of(self, table: str) -> str:
         return "$.results" if self._side_loads is None else f"$.results.{table}"
@@ -362,6 +458,87 @@ def _number(value: object, *, least: int) -> int | None:
     return value if least <= value <= _LARGEST else None
 
 
+class _Pairs(list[tuple[str, object]]):
+    """A JSON object with every key it was sent with."""
+
+
+_with_all_keys: Final = json.JSONDecoder(object_pairs_hook=_Pairs)
+
+
+def _pairs(body: bytes) -> _Pairs:
+    try:
+        page: object = _with_all_keys.decode(body.decode("utf-8", "replace"))
+    except _FAULTS:  # nesting or numbers that only matter to whoever asks for them
+        return _Pairs()
+    return page if isinstance(page, _Pairs) else _Pairs()
+
+
+def _occurs_twice(text: bytes, body: bytes) -> bool:
+    first = body.find(text)
+    return body.rfind(text) > first
+
+
+def _lists_named_twice(name: bytes, body: bytes) -> bool:
+    """
+    Whether there can be two lists of this name. A page has few lists besides, so it is enough to look at what
+    stands before each bracket: four times as fast as looking for the name all over the page.
+    """
+    first = at = body.find(b"[")
+    for _ in range(_FEW_LISTS):
+        at = body.find(b"[", at + 1)
+        if at < 0:
+            return False
+        if body[at - 1] <= _SPACE or body.rfind(name, max(first, at - _KEY_BYTES), at) >= 0:
+            break
+    return _occurs_twice(name, body)
+
+
+def _refuse_two(path: str, lists: int, body: bytes) -> None:
+    if lists > 1:
+        raise DecodeFailed(path, f"Expected one list of records, got {lists} of that name", raw=body)
+
+
+def _refuse_too_many_values(body: bytes) -> None:
+    """
+    Raises:
+        DecodeFailed: There are more than MAX_VALUES.
+    """
+    if len(body) <= _SMALL_BYTES or body.count(b",") < MAX_VALUES:
+        return
+    values = at = 0
+    for text in _TEXTS.finditer(body):  # commas within texts separate no values
+        values += body.count(b",", at, text.start())
+        at = text.end()
+        if values >= MAX_VALUES:
+            break
+    if values + body.count(b",", at) >= MAX_VALUES:
+        raise DecodeFailed("$", f"Expected at most {MAX_VALUES} values in an answer", raw=body)
+
+
+def _with_whole_pairs(body: bytes) -> bytes:
+    r"""*body* with U+FFFD for each half of a surrogate pair (`\ud800`); every byte keeps its place."""
+    if not _SURROGATE.search(body):
+        return body
+    whole = bytearray(body)
+    for escape in _ESCAPES.finditer(body):
+        if escape["half"]:
+            whole[escape.start() : escape.end()] = rb"\ufffd"
+    return bytes(whole)
+
+
+def _as_sent(rows: Mapping[str, list[Raw]], whole: bytes, body: bytes) -> dict[str, list[Raw]]:
+    """The pieces of *body* that lie where *rows* lie in *whole*."""
+    sent: dict[str, list[Raw]] = {}
+    at = 0
+    for table, pieces in rows.items():
+        sent[table] = []
+        for piece in map(bytes, pieces):
+            at = whole.index(piece, at)
+            sent[table].append(Raw(body[at : at + len(piece)]))
+            at += len(piece)
+    return sent
+
+
 def _refuse_unless_json(body: bytes) -> None:
     """
     Raises:
@@ -370,7 +547,7 @@ def _refuse_unless_json(body: bytes) -> None:
     if not _is_utf8(body):
         raise NotJSON("$", "expected JSON, got bytes that are not UTF-8", raw=body)
     try:
-        _syntax.decode(body)
+        _syntax.decode(_with_whole_pairs(body))
     except RecursionError:
         return
     except ValueError as fault:
@@ -391,10 +568,10 @@ def _rejection(fault: Exception, at: str, piece: bytes | Raw) -> DecodeFailed:
 
 def _id_in(piece: bytes) -> int | None:
     try:
-        found = _identity.decode(piece).id
+        found = _identity.decode(_with_whole_pairs(piece)).id
     except _FAULTS:
         return None
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    return _number(found, least=-_LARGEST - 1)
 
 
 def _place(fault: Exception) -> str:
@@ -410,6 +587,8 @@ def _expectation(fault: Exception) -> str:
         return "Expected UTF-8 text"
     if isinstance(fault, RecursionError):
         return "Expected less deep nesting"
+    if isinstance(fault, msgspec.DecodeError) and not isinstance(fault, msgspec.ValidationError):
+        return _WHOLE_PAIRS  # all else that is no JSON has been refused before
     return str(fault).partition(_PLACE)[0]
 
 
@@ -423,16 +602,23 @@ def _is_utf8(body: bytes) -> bool:
     return True
 
 
-def _utf8_only(pieces: list[Raw], at: str) -> tuple[list[Raw], list[DecodeFailed]]:
-    good: list[Raw] = []
+def _are_utf8(rows: list[bytes]) -> bool:
+    # A space between them, so that the end of one and the beginning of another do not make a character.
+    return _is_utf8(b" ".join([row for row in rows if not row.isascii()]))
+
+
+def _with_texts_only(rows: list[bytes], at: str) -> tuple[list[bytes], list[DecodeFailed]]:
+    good: list[bytes] = []
     bad: list[DecodeFailed] = []
-    for index, piece in enumerate(pieces):
-        raw = bytes(piece)
-        if _is_utf8(raw):
-            good.append(piece)
+    for index, row in enumerate(rows):
+        if not _is_utf8(row):
+            expected = "Expected UTF-8 text"
+        elif _with_whole_pairs(row) != row:
+            expected = _WHOLE_PAIRS
         else:
-            fault = DecodeFailed(f"{at}[{index}]", "Expected UTF-8 text", record_id=_id_in(raw), raw=raw)
-            bad.append(fault)
+            good.append(row)
+            continue
+        bad.append(DecodeFailed(f"{at}[{index}]", expected, record_id=_id_in(row), raw=row))
     return good, bad
 
 

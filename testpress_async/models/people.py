@@ -13,8 +13,6 @@ from msgspec import UNSET, UnsetType, field
 from .record import Day, Duration, Record
 from .scalars import Id, Moment, WireDuration
 
-__all__ = ["Attendance", "User"]
-
 
 class User(Record, frozen=True, kw_only=True):
     """A user. Sent along with content attempts it has the first four fields; the list of users sends all."""

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from testpress_async.errors import DecodeFailed
 
+from .display import html_table
 from .enums import OpenEnum
 from .scalars import WireDuration, WireNumber, calendar_day, duration, exact, whole
 
@@ -32,11 +33,16 @@ __all__ = [
     "SideLoads",
     "Whole",
     "attach_side_loads",
+    "html_records",
 ]
 
 RecordT = TypeVar("RecordT", bound="Record")
 Raw = TypeVar("Raw")
 Meaning = TypeVar("Meaning")
+
+
+MOST_DISPLAYED: Final = 10
+"""Records that a notebook shows of a page."""
 
 
 class _Hidden:
@@ -59,8 +65,10 @@ class Discreet(Struct, frozen=True):
         return f"{type(self).__name__}({shown})"
 
 
-class Record(Discreet, frozen=True, kw_only=True):
+class Record(Discreet, frozen=True, kw_only=True, gc=False):
     """A record of the server: frozen, compared by value; unknown fields are ignored.
+
+    What comes out of JSON holds no cycles, so the garbage collector need not look at it.
 
     A field that every documented form of the record has is None when absent; one that only some versions
     send is `msgspec.UNSET` when absent, so that absent and null differ, and encoding gives back what came.
@@ -72,6 +80,19 @@ class Record(Discreet, frozen=True, kw_only=True):
     def __rich_repr__(self) -> list[tuple[str, object]]:
         values = [(name, getattr(self, name, UNSET)) for name in self._shown]
         return [(name, _printable(value)) for name, value in values if value is not UNSET]
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what `repr` shows, as a table."""
+        return html_records(type(self).__name__, "", [self])
+
+
+def html_records(title: str, about: str, records: Sequence[Record], *notes: str) -> str:
+    """A table of what the reprs of the first *records* show, and how much they do not."""
+    rows = [dict(record.__rich_repr__()) for record in records[:MOST_DISPLAYED]]
+    more = [f"… and {len(records) - len(rows):,} more"] if len(records) > len(rows) else []
+    hidden = len(type(records[0]).__struct_fields__) - len(rows[0]) if rows else 0
+    unseen = f"{hidden} more fields can be personal and are not displayed: `record.NAME` or a frame has them"
+    return html_table(title, about, rows, [*more, *notes, *([unseen] if hidden else [])])
 
 
 def _printable(value: object) -> object:
@@ -195,7 +216,7 @@ class Join(Generic[RecordT]):
         return None if side_loads is None else side_loads.find(self.table, self._row_type, row_id)
 
 
-class JoinedRecord(Record, frozen=True, kw_only=True, dict=True):
+class JoinedRecord(Record, frozen=True, kw_only=True, dict=True, gc=True):
     """A record that came along with others, which its joins look up.
 
     Joins take no part in comparing, hashing and encoding. A copy keeps them; a pickle carries the record's

@@ -17,8 +17,6 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
-__all__ = ["Id", "Moment", "WireDuration", "WireNumber", "calendar_day", "duration", "exact", "whole"]
-
 Id: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """An id: ids beyond 2**31 exist; the bounds are those of a 64-bit column."""
 
