@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 from collections.abc import Callable
 from email.utils import formatdate
 
@@ -21,6 +22,7 @@ from testpress_async.errors import (
     Error,
     NotFound,
     PermissionDenied,
+    RateLimited,
     ServerFault,
     StatusError,
 )
@@ -30,6 +32,7 @@ from testpress_async.http.auth import (
     FixedToken,
     PasswordLogin,
     ProvidedToken,
+    SigningHeaders,
     Token,
     lifetime_s,
 )
@@ -188,6 +191,47 @@ async def test_a_late_answer_to_the_old_token_proves_nothing_about_the_new() -> 
     assert len(institute.logins) == 1
 
 
+async def test_a_request_is_signed_when_it_is_sent() -> None:
+    """What waited while another call logged in goes out with the new token, and its success proves that."""
+    clock = ManualClock()
+    institute, auth = Institute(clock), password_auth(clock, token="old")
+    turn, signatures = asyncio.Event(), list[str]()
+
+    async def waits(request: Request) -> Response:
+        await turn.wait()
+        signatures.append(request.headers["Authorization"])
+        return reply()
+
+    async def fails_then(request: Request) -> Response:
+        if request.target != LOGIN_PATH and request.headers["Authorization"] != "JWT old":
+            raise ServerFault("GET", request.target, 503)
+        return await institute(request)
+
+    straggler = asyncio.ensure_future(auth(GET, waits))
+    await settle()
+    institute.accepts = lambda token: token != "JWT old"
+    with pytest.raises(ServerFault):
+        await auth(GET, fails_then)
+    turn.set()
+    await straggler
+    [signature] = signatures
+    assert signature == f"JWT {jwt({}, serial=1)}"
+    institute.accepts = lambda token: token != signature
+    assert (await auth(GET, institute)).status == 200
+    assert len(institute.logins) == 2
+
+
+async def test_signing_headers_show_nothing() -> None:
+    """They are a mapping like any other, without a token in what they show; and without one until a login."""
+    auth = password_auth(ManualClock(), token="s3cret")
+    headers = SigningHeaders({"X": "y"}, auth)
+    assert dict(headers) == {"X": "y", "Authorization": "JWT s3cret"}
+    assert len(headers) == 2
+    assert "s3cret" not in f"{headers!r} {headers!s}"
+    with pytest.raises(KeyError):
+        SigningHeaders({}, password_auth(ManualClock()))["Authorization"]
+
+
 async def test_a_fixed_token_that_is_refused_is_reported() -> None:
     """Without a way to renew, a 401 is the answer, asked for once."""
     handler = Scripted([AuthenticationFailed("GET", "/", 401, detail="Invalid signature.")])
@@ -262,6 +306,43 @@ async def test_waiters_share_a_transient_failure_of_the_login() -> None:
     assert all(outcome.retry_after_s == 2 for outcome in outcomes)
     assert len({id(outcome) for outcome in outcomes}) == 8
     assert len(institute.logins) == 1
+    assert (await auth(GET, institute)).status == 200
+    assert len(institute.logins) == 2
+
+
+async def test_a_login_given_up_by_an_impatient_caller_is_taken_over() -> None:
+    """Its own limiter refused one caller's wait; the others, who may wait longer, log in themselves."""
+    clock = ManualClock()
+    institute, auth = Institute(clock), password_auth(clock)
+    institute.hold = asyncio.Event()
+    institute.login_failures = [RateLimited("POST", LOGIN_PATH, 429, sent=False)]
+    hasty = asyncio.ensure_future(auth(Request(target="/api/a/", lane="interactive"), institute))
+    await settle()
+    others = [asyncio.ensure_future(auth(GET, institute)) for _ in range(3)]
+    await settle()
+    institute.hold.set()
+    with pytest.raises(RateLimited):
+        await hasty
+    assert [answer.status for answer in await asyncio.gather(*others)] == [200] * 3
+    assert len(institute.logins) == 2
+
+
+async def test_the_login_of_a_bulk_call_passes_waiting_bulk_calls() -> None:
+    """They need its token; it waits as long as the call it is for."""
+    clock = ManualClock()
+    institute, auth = Institute(clock), password_auth(clock)
+    await auth(Request(target="/api/a/", deadline_s=2_000.0), institute)
+    [login] = institute.logins
+    assert (login.lane, login.max_wait_s, login.deadline_s) == ("interactive", math.inf, 2_000.0)
+
+
+async def test_408_is_no_refused_login() -> None:
+    """It says nothing about who logs in, so a later call logs in."""
+    clock = ManualClock()
+    institute, auth = Institute(clock), password_auth(clock)
+    institute.login_failures = [BadRequest("POST", LOGIN_PATH, 408)]
+    with pytest.raises(BadRequest):
+        await auth(GET, institute)
     assert (await auth(GET, institute)).status == 200
     assert len(institute.logins) == 2
 

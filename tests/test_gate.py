@@ -16,7 +16,7 @@ from testpress_async.errors import (
     RateLimited,
     TimedOut,
 )
-from testpress_async.http.events import Event, RateWaited, Throttled
+from testpress_async.http.events import Event, RateWaited, RateWaiting, Throttled
 from testpress_async.http.gate import SOON_S, Gate, GateBusy, Ticket
 from testpress_async.http.message import Lane, Request, Response
 from testpress_async.http.ratelimit import RateLimit
@@ -563,8 +563,9 @@ async def test_a_429_is_told_and_holds_the_next_try() -> None:
     call = asyncio.ensure_future(once(limiter, reply()))
     await clock.advance(10)
     assert isinstance(await call, Response)
-    throttled, waited = events
+    throttled, waiting, waited = events
     assert throttled == Throttled(url="/api/a/", retry_after_s=3.0)
+    assert waiting == RateWaiting(url="/api/a/", expected_s=3.0)
     assert isinstance(waited, RateWaited)
     assert waited.waited_s >= 3.0
 

@@ -140,6 +140,7 @@ def test_origins(url: str, origin: tuple[str, str, int] | None) -> None:
     assert origin_of(url) == origin
 
 
+@pytest.mark.row(57, 60)
 @pytest.mark.parametrize(
     "location",
     [

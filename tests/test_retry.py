@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -32,6 +34,8 @@ from testpress_async.http.events import Event, TryFailed
 from testpress_async.http.message import Request, Response
 from testpress_async.http.policy import RetryPolicy
 from testpress_async.http.retry import Retry, RetryQuota, repeatable, wait_bound_s, worth_retrying
+from testpress_async.http.session import Session
+from testpress_async.http.window import MAX_PAUSE_S
 from tests.support.clock import AutoClock, ManualClock, settle
 from tests.support.handlers import Scripted, Step, reply
 
@@ -134,8 +138,17 @@ async def test_a_final_answer_is_not_repeated(error: Error) -> None:
     clock = AutoClock()
     caught, handler = await failing(retry_over(clock), [error])
     assert caught is error
-    assert caught.tries == len(handler.requests) == 1
+    assert len(handler.requests) == 1
     assert clock.slept_s == []
+
+
+@pytest.mark.parametrize(
+    ("errors", "tries"), [([throttle(sent=False)], 0), ([fault(), throttle(sent=False)], 1)]
+)
+async def test_what_our_limiter_refused_is_no_try(errors: list[Error], tries: int) -> None:
+    """Nothing was sent, so it does not count among the requests sent."""
+    caught, _ = await failing(retry_over(), errors)
+    assert caught.tries == tries
 
 
 async def test_a_final_answer_ends_a_row_of_tries() -> None:
@@ -178,9 +191,13 @@ def test_bounds_of_waits_never_overflow_or_shrink(try_no: int, first_s: float, m
     assert wait_bound_s(1, first_s=first_s, max_s=max_s) == min(first_s, max_s)
 
 
-@pytest.mark.parametrize(("asked_s", "waited_s"), [(7.0, 7.0), (0.1, 0.5), (0.0, 0.5), (None, 0.5)])
-async def test_retry_after_of_a_fault_beats_a_shorter_formula(asked_s: float | None, waited_s: float) -> None:
-    """The server's word counts where it asks for more than the formula."""
+@pytest.mark.parametrize(
+    ("asked_s", "waited_s"), [(7.0, 7.5), (0.1, 0.6), (0.0, 0.5), (None, 0.5), (1e12, MAX_PAUSE_S + 0.5)]
+)
+async def test_retry_after_of_a_fault_is_waited_out_and_jittered(
+    asked_s: float | None, waited_s: float
+) -> None:
+    """Never earlier than asked, spread beyond that so that nobody comes in a herd, and never for years."""
     clock = AutoClock()
     await retry_over(clock)(GET, Scripted([fault(retry_after_s=asked_s), OK]))
     assert clock.slept_s == [waited_s]
@@ -320,6 +337,61 @@ async def test_clean_successes_fill_the_budget_slowly_up_to_its_size() -> None:
     for _ in range(20):
         await retry(GET, Scripted([OK]))
     assert quota.available == 15
+
+
+# --- the published vectors of the AWS SDKs' standard mode, 2026 revision -----------------------------
+
+
+def test_delays_of_the_published_table() -> None:
+    """With a draw of 1 and their base of 50 ms: .05 .1 .2 … 12.8, then 20 s for ever."""
+    bounds_s = [wait_bound_s(try_no, first_s=0.05, max_s=20) for try_no in range(1, 12)]
+    assert bounds_s == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 20, 20])
+
+
+async def test_delays_of_the_published_table_are_slept() -> None:
+    """The same through the middleware."""
+    clock, policy = AutoClock(), RetryPolicy(max_tries=12, first_s=0.05, max_s=20)
+    await failing(retry_over(clock, policy=policy), [fault() for _ in range(12)])
+    assert clock.slept_s == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 20, 20])
+
+
+async def test_a_budget_of_14_allows_one_retry_then_none() -> None:
+    """Three tries are allowed, the budget pays for one: two requests, nothing left, then one a call."""
+    quota, policy = RetryQuota(14), RetryPolicy(max_tries=3)
+    for requests, left in ((2, 0), (1, 0)):
+        caught, handler = await failing(retry_over(policy=policy, quota=quota), [fault()] * requests)
+        assert caught.tries == len(handler.requests) == requests
+        assert quota.available == left
+
+
+async def test_the_budget_from_500_over_486_to_500() -> None:
+    """Success after one retry pays it back; after two, the first stays spent: 500 486 472 → 486 → 487."""
+    quota, seen = RetryQuota(500), list[int]()
+
+    def failed(request: Request) -> Response:
+        seen.append(quota.available)
+        raise fault()
+
+    def well(request: Request) -> Response:
+        seen.append(quota.available)
+        return OK
+
+    for steps in ([failed, well], [failed, failed, well], [well]):
+        await retry_over(quota=quota)(GET, Scripted(steps))
+        seen.append(quota.available)
+    assert seen == [500, 486, 500, 500, 486, 472, 486, 486, 487]
+
+
+async def test_draws_are_uniform() -> None:
+    """Ten thousand waits with the jitter a client has: every tenth of the range gets its share ±20 %."""
+    clock = AutoClock()
+    jitter = inspect.signature(Session).parameters["jitter"].default
+    retry = retry_over(clock, policy=RetryPolicy(first_s=1.0), jitter=jitter)
+    for _ in range(10_000):
+        await retry(GET, Scripted([fault(), OK]))
+    shares = Counter(int(10 * wait_s) for wait_s in clock.slept_s)
+    assert set(shares) == set(range(10))
+    assert all(800 <= share <= 1_200 for share in shares.values())
 
 
 # --- cost and reports --------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from tests.support.clock import AutoClock, settle
 from tests.support.handlers import Scripted, Step, reply
 
 GET = Request(target="/api/a/")
+ORIGIN = "https://institute.example"
 
 
 def session_over(
@@ -36,7 +37,7 @@ def session_over(
         return await script(request)
 
     return Session(
-        "https://institute.example",
+        ORIGIN,
         lambda clock: FixedToken("t"),
         clock=clock or SystemClock(),
         token=None,
@@ -220,14 +221,16 @@ async def test_events_tell_begin_repeats_and_end_of_a_call() -> None:
     with pytest.raises(NotFound):
         await session.send(GET)
     await session.close()
-    start = RequestStarted(method="GET", url="/api/a/")
-    end = {"method": "GET", "url": "/api/a/"}
-    assert [event for event in events if not isinstance(event, LoggedIn)] == [
-        start,
-        TryFailed(method="GET", url="/api/a/", try_no=1, error="ServerFault", wait_s=2.0),
-        RequestFinished(**end, status=200, body_bytes=3, elapsed_s=2.0),
-        start,
-        RequestFinished(**end, status=404, body_bytes=0, elapsed_s=0.0, error="NotFound"),
+    seen = [event for event in events if not isinstance(event, LoggedIn)]
+    first, second = (event.call for event in seen if isinstance(event, RequestStarted))
+    assert 0 < first < second
+    one, two = ({"call": call, "method": "GET", "url": "/api/a/"} for call in (first, second))
+    assert seen == [
+        RequestStarted(**one, origin=ORIGIN),
+        TryFailed(**one, try_no=1, error="ServerFault", wait_s=2.0),
+        RequestFinished(**one, status=200, body_bytes=3, elapsed_s=2.0),
+        RequestStarted(**two, origin=ORIGIN),
+        RequestFinished(**two, status=404, body_bytes=0, elapsed_s=0.0, error="NotFound"),
     ]
 
 

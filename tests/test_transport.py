@@ -19,7 +19,7 @@ from testpress_async.http.clock import Clock, SystemClock
 from testpress_async.http.message import Request, Response
 from testpress_async.http.policy import RetryPolicy, Timeouts
 from testpress_async.http.retry import Retry, RetryQuota
-from testpress_async.http.transport import MAX_REFUSAL_BYTES, Transport, translate
+from testpress_async.http.transport import MAX_REFUSAL_BYTES, UNPACK_STEP_BYTES, Transport, translate
 from tests.support.clock import AutoClock, ManualClock
 from tests.support.raw_server import HOLD, RawServer, Script, http
 
@@ -95,6 +95,18 @@ async def test_gzip_is_unpacked(coding: str) -> None:
     assert response.body == BODY
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 258, UNPACK_STEP_BYTES])
+@pytest.mark.parametrize("wire_chunk", [1, 1 << 20])
+async def test_gzip_of_several_steps_is_unpacked_whole(beyond: int, wire_chunk: int) -> None:
+    """Nothing is lost where a step of unpacking, a read and the stream's end fall together."""
+    body = b"[" + b" " * (2 * UNPACK_STEP_BYTES + beyond - 2) + b"]"
+    packed = gzip.compress(body)
+    pieces = [packed[at : at + wire_chunk] for at in range(0, len(packed), wire_chunk)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    response = await answer_to(CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n") + chunks)
+    assert response.body == body
+
+
 async def test_gzip_in_tiny_chunks_is_unpacked() -> None:
     """Pieces of a stream have no meaning of their own."""
     packed = gzip.compress(BODY)
@@ -103,6 +115,7 @@ async def test_gzip_in_tiny_chunks_is_unpacked() -> None:
     assert response.body == BODY
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize(
     ("script", "framed"),
     [
@@ -122,6 +135,7 @@ async def test_the_answer_tells_whether_its_end_was_proved(script: bytes, framed
 # --- broken bodies -----------------------------------------------------------------------------------
 
 
+@pytest.mark.row(14, 15, 16, 30, 31)
 @pytest.mark.parametrize(
     "script",
     [
@@ -161,6 +175,7 @@ async def test_a_broken_answer_is_lost_not_short(script: bytes) -> None:
     assert caught.value.url == "/api/a/?q=…&page=2"
 
 
+@pytest.mark.row(15)
 async def test_a_reset_connection_is_a_lost_answer() -> None:
     """The request had gone out."""
     async with RawServer([http(b"{", length=10), HOLD]) as server, transport_to(server.origin) as send:
@@ -171,6 +186,7 @@ async def test_a_reset_connection_is_a_lost_answer() -> None:
             await call
 
 
+@pytest.mark.row(27, 33, 35)
 @pytest.mark.parametrize(
     "script",
     [
@@ -178,8 +194,14 @@ async def test_a_reset_connection_is_a_lost_answer() -> None:
         b"HTTP/1.1 abc OK\r\n\r\n",
         http(b"x", headers={"Content-Encoding": "br"}),
         http(b"x", headers={"Content-Encoding": "gzip, gzip"}),
+        http(BODY, headers={"Content-Encoding": "identity", "content-encoding": "gzip"}),
+        http(
+            gzip.compress(gzip.compress(BODY)),
+            headers={"Content-Encoding": "gzip", "content-encoding": "gzip"},
+        ),
+        http(gzip.compress(BODY), headers={"Content-Encoding": "gzip", "content-encoding": "br"}),
     ],
-    ids=["ssh", "no status", "brotli", "twice"],
+    ids=["ssh", "no status", "brotli", "twice", "another line", "twice in two lines", "two in two lines"],
 )
 async def test_a_server_that_speaks_something_else_is_permanent(script: bytes) -> None:
     """Trying again cannot help, so nothing is retried."""
@@ -192,6 +214,7 @@ async def test_a_server_that_speaks_something_else_is_permanent(script: bytes) -
 # --- bounds ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row(32)
 @pytest.mark.parametrize("packed", [False, True])
 async def test_a_body_may_be_as_large_as_the_bound_and_no_larger(packed: bool) -> None:
     """The bound counts decoded bytes, to the byte."""
@@ -202,6 +225,7 @@ async def test_a_body_may_be_as_large_as_the_bound_and_no_larger(packed: bool) -
     assert caught.value.limit_bytes == len(BODY) - 1
 
 
+@pytest.mark.row(32)
 async def test_a_bomb_is_stopped_in_bounded_memory() -> None:
     """64 MiB out of 64 KiB never exist at once."""
     script = http(gzip.compress(bytes(64 << 20)), headers=GZIP)
@@ -215,6 +239,7 @@ async def test_a_bomb_is_stopped_in_bounded_memory() -> None:
     assert peak < 8 << 20
 
 
+@pytest.mark.row(30)
 async def test_what_follows_a_gzip_stream_is_not_kept() -> None:
     """An endless tail costs no memory, and is still an error at its end."""
     tail = [b"10000\r\n" + bytes(1 << 16) + b"\r\n"] * 128
@@ -277,6 +302,7 @@ class _SlowTime(ManualClock):
         return self._now_s
 
 
+@pytest.mark.row(24)
 async def test_a_body_that_drips_is_given_up() -> None:
     """A server that sends a byte now and then holds a connection no longer than the floor allows."""
     timeouts = Timeouts(read_idle_s=30, min_bytes_per_s=10)
@@ -290,6 +316,7 @@ async def test_a_body_that_drips_is_given_up() -> None:
     assert (caught.value.limit, caught.value.value, caught.value.sent) == ("min_bytes_per_s", 10, True)
 
 
+@pytest.mark.row(24)
 @pytest.mark.parametrize(
     "timeouts",
     [Timeouts(read_idle_s=30, min_bytes_per_s=0), Timeouts(read_idle_s=3600, min_bytes_per_s=10)],
@@ -305,6 +332,7 @@ async def test_a_slow_body_within_its_limits_is_read(timeouts: Timeouts) -> None
         assert (await send(GET)).body == b"[1]"
 
 
+@pytest.mark.row(25)
 @pytest.mark.parametrize(
     ("script", "timeouts", "limit"),
     [
@@ -325,6 +353,7 @@ async def test_silence_runs_into_the_limit_that_is_named(
     assert caught.value.sent
 
 
+@pytest.mark.row(9)
 async def test_waiting_for_a_free_connection_is_named_as_unsent() -> None:
     """A pool that is used up sends nothing."""
     timeouts = Timeouts(connect_s=0.05)
@@ -357,6 +386,7 @@ async def test_a_cancelled_read_gives_its_place_back() -> None:
 # --- connections -------------------------------------------------------------------------------------
 
 
+@pytest.mark.row(4)
 async def test_a_refused_port_is_no_connection() -> None:
     """Nothing was sent, and trying again may help."""
     with socket.socket() as unused:
@@ -367,6 +397,7 @@ async def test_a_refused_port_is_no_connection() -> None:
     assert not caught.value.permanent
 
 
+@pytest.mark.row(11)
 async def test_an_unknown_authority_is_final() -> None:
     """No request line reaches a server that cannot prove who it is, and no retry asks again."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -444,6 +475,7 @@ async def test_cookies_are_not_kept() -> None:
         assert not any(b"cookie:" in head.lower() for head in server.heads)
 
 
+@pytest.mark.row(10)
 async def test_the_environments_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token does not travel through what an environment variable names."""
     async with RawServer(http(b"{}")) as proxy, RawServer(http(b"[]")) as server:

@@ -50,6 +50,8 @@ DATE = "Sun, 06 Nov 1994 08:49:07 GMT"
         ("https://institute.example/api/a/?page=2", 2),
         ("http://demo.testbench.in:8000/api/a/?state=1&page=12", 12),
         ("/api/a/?page=3&exams=5", 3),
+        ("/api/a/?page=3#?page=4", 3),
+        ("/api/a/#?page=4", None),
         ("?page=4", 4),
         ("https://institute.example/api/a/", None),
         ("", None),
@@ -280,6 +282,7 @@ def test_whole_json_passes(body: bytes, framed: bool) -> None:
     require_json(GET, Response(status=200, headers={}, body=body, framed=framed))
 
 
+@pytest.mark.row(38, 39)
 @pytest.mark.parametrize(
     ("body", "what"),
     [
@@ -312,6 +315,7 @@ def test_an_unframed_body_is_parsed_to_its_end(body: bytes) -> None:
         require_json(GET, Response(status=200, headers={}, body=body, framed=False))
 
 
+@pytest.mark.row(17)
 def test_an_unframed_cut_that_ends_in_a_bracket_is_found() -> None:
     """The last byte proves nothing when the connection's end is the only frame."""
     body = b'{"count": 2, "results": [{"id": 1}'

@@ -21,6 +21,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     lane: Lane = "bulk"
     max_wait_s: float | None = None
+    coalesce: bool = False
 
 
 class Caller:
@@ -42,7 +43,8 @@ class Caller:
                 timeout_s=options.timeout_s,
                 lane=options.lane,
                 max_wait_s=options.max_wait_s,
-            )
+            ),
+            coalesce=options.coalesce,
         )
 
     def spawn(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

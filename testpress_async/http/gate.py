@@ -99,11 +99,14 @@ class Gate:
     Attributes:
         policy: The settings it was made with.
         granted: Tickets given out so far.
+        waits, waited_s: Those among them that were waited for, and how long in all.
+        throttled: Answers 429 so far.
     """
 
     def __init__(self, policy: RatePolicy, clock: Clock, *, max_in_flight: int) -> None:
         self.policy, self._clock = policy, clock
-        self.granted = 0
+        self.granted = self.waits = self.throttled = 0
+        self.waited_s = 0.0
         self._window = Window(policy)
         self._guard = Guard(max_in_flight)
         self._lanes: dict[Lane, OrderedDict[_Waiter, None]] = {
@@ -178,6 +181,7 @@ class Gate:
 
     def on_throttled(self, ticket: Ticket, retry_after_s: float | None) -> None:
         now_s = self._clock.now_s()
+        self.throttled += 1
         self._window.throttled(now_s, ticket.entered_s, retry_after_s)
         self._serve(now_s)
 
@@ -192,6 +196,12 @@ class Gate:
         opens_s = self._window.opens_s(now_s)
         return None if opens_s == now_s and self.in_flight >= self._guard.limit else opens_s
 
+    def expected_s(self, lane: Lane) -> float | None:
+        """How long who comes now will wait, as far as time alone decides; None: until a request ends."""
+        now_s = self._clock.now_s()
+        opens_s = self._opens_s(lane, now_s)
+        return None if opens_s is None or opens_s == now_s else opens_s - now_s
+
     def _has_room(self, now_s: float) -> bool:
         return self._window.in_flight < self._guard.limit and self._window.has_room(now_s)
 
@@ -200,9 +210,12 @@ class Gate:
         self.granted += 1
         return Ticket(self, now_s, now_s - since_s)
 
-    def _require(self, max_wait_s: float, lane: Lane, now_s: float) -> None:
+    def _opens_s(self, lane: Lane, now_s: float) -> float | None:
         ahead = self.waiting if lane == "bulk" else len(self._lanes["interactive"])
-        opens_s = self._window.opens_s(now_s, ahead)
+        return self._window.opens_s(now_s, ahead)
+
+    def _require(self, max_wait_s: float, lane: Lane, now_s: float) -> None:
+        opens_s = self._opens_s(lane, now_s)
         if opens_s is not None and opens_s - now_s > max_wait_s:
             raise GateBusy(opens_s - now_s)
 
@@ -237,6 +250,8 @@ class Gate:
                 self.waiting -= 1
                 if not waiter.place.done():  # else cancelled a moment ago
                     waiter.place.set_result(self._grant(now_s, waiter.since_s))
+                    self.waits += 1
+                    self.waited_s += now_s - waiter.since_s
         if self.waiting:
             next_s = self.next_slot_s()
             self._send_away(now_s, next_s)

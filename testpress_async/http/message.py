@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Literal
+from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -18,6 +20,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         signed: Whether it carries the token; the login does not.
         repeatable: Whether sending it twice does no harm.
         deadline_s: Moment on the clock after which no try may run; set by the deadline middleware.
+        call: Number of the call it belongs to, as in its events; 0 while nobody listens to those.
     """
 
     target: str
@@ -30,6 +33,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     max_wait_s: float | None = None
     deadline_s: float | None = None
+    call: int = 0
 
     @property
     def shown(self) -> str:
@@ -68,9 +72,18 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 _PLAIN = frozenset("0123456789-,:.TZ")
 
 
+class Target(str):
+    """Path and query whose repr, and so any dump of an object that holds it, shows no personal filter."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(shown(self))
+
+
 def shown(target: str) -> str:
     """*target* without values that can be personal: a search text, an e-mail address."""
-    path, mark, query = target.partition("?")
+    path, mark, query = str(target).partition("?")  # a `Target` stays here
     if not mark:
         return path
     return path + "?" + "&".join(_shown_pair(pair) for pair in query.split("&"))
@@ -80,3 +93,43 @@ def _shown_pair(pair: str) -> str:
     name, _, value = pair.partition("=")
     harmless = name == "ordering" or _PLAIN.issuperset(value.replace("%2C", ",").replace("%3A", ":"))
     return pair if harmless else f"{name}=…"
+
+
+# --- the server's words --------------------------------------------------------------------------------
+
+MIN_ECHO_CHARS = 4  # shorter values would be found in words that have nothing to do with them
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+
+
+def without_secrets(request: Request, text: str) -> str:
+    """*text*, the server's own words, without e-mail addresses and what *request* carried in secret.
+
+    Servers and proxies echo what they were sent: a debug page shows the headers, a refusal the values.
+    """
+    for secret in sorted(_carried(request), key=len, reverse=True):
+        if len(secret) >= MIN_ECHO_CHARS:
+            text = _without_beginning(secret, text.replace(secret, "…"))
+    return _EMAIL.sub("…", text)
+
+
+def _carried(request: Request) -> Iterator[str]:
+    """Token, values of a login, personal filters."""
+    if header := request.headers.get("Authorization"):
+        yield header.rpartition(" ")[2]
+    if request.body is not None:
+        yield from msgspec.json.decode(request.body, type=dict[str, str]).values()
+    for pair in request.target.partition("?")[2].split("&"):
+        if _shown_pair(pair) != pair:
+            value = pair.partition("=")[2]
+            yield from (value, unquote_plus(value))
+
+
+def _without_beginning(secret: str, text: str) -> str:
+    """*text* that was cut to a length, without the first part of *secret* at its end."""
+    stem = text.removesuffix("…")
+    if stem == text:
+        return text
+    for length in range(len(secret) - 1, MIN_ECHO_CHARS - 1, -1):
+        if stem.endswith(secret[:length]):
+            return stem[:-length] + "…"
+    return text

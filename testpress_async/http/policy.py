@@ -34,7 +34,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a failed try is repeated. Waits are full jitter: uniform between 0 and the bound.
+    """When a failed try is repeated. Waits are full jitter: uniform between 0 and the bound, and what a
+    fault's `Retry-After` asks for on top.
 
     Attributes:
         max_tries: Tries of one call, the first included. 1 switches retries off.

@@ -6,6 +6,7 @@ and pays the limiter.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -15,7 +16,9 @@ from testpress_async.http.message import Request, Response
 from testpress_async.http.pipeline import Handler
 
 MAX_HOPS = 3
+UNUSABLE = "an unusable address"
 FOLLOWED = frozenset({301, 302, 303, 307, 308})
+_TARGET = re.compile(r"/[\x21-\x7e]*")  # anything else would have to be encoded, or breaks the request line
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -55,14 +58,15 @@ class Redirects:
                 request.method, request.shown, _shown_origin(location), _remedy(request, location)
             )
         parts = urlsplit(location)
+        target = parts.path + ("?" + parts.query if parts.query else "")
         if not parts.path.startswith("/api/"):
             detail = (
                 "redirected outside the API, most likely to a login page: is the token for this institute?"
             )
             raise AuthenticationFailed(request.method, request.shown, response.status, detail=detail)
-        return msgspec.structs.replace(
-            request, target=parts.path + ("?" + parts.query if parts.query else "")
-        )
+        if not _TARGET.fullmatch(target):
+            raise ForeignOrigin(request.method, request.shown, UNUSABLE)
+        return msgspec.structs.replace(request, target=target)
 
 
 def _joined(base: str, location: str) -> str:
@@ -74,7 +78,7 @@ def _joined(base: str, location: str) -> str:
 
 def _shown_origin(location: str) -> str:
     origin = origin_of(location)
-    return "an unusable address" if origin is None else f"{origin[0]}://{origin[1]}:{origin[2]}"
+    return UNUSABLE if origin is None else f"{origin[0]}://{origin[1]}:{origin[2]}"
 
 
 def _remedy(request: Request, location: str) -> str:

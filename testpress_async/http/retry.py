@@ -6,6 +6,7 @@ tenacity: setting it up costs half as much as a whole request, and most calls ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import tenacity
@@ -22,9 +23,11 @@ from testpress_async.errors import (
 )
 from testpress_async.http.clock import Clock
 from testpress_async.http.events import Observer, TryFailed
+from testpress_async.http.logs import HTTP, seconds, tell
 from testpress_async.http.message import Request, Response
 from testpress_async.http.pipeline import Handler
 from testpress_async.http.policy import RetryPolicy
+from testpress_async.http.window import MAX_PAUSE_S
 
 MAX_DOUBLINGS = 30  # 2.0 ** 1024 overflows; thirty doublings pass any sane bound long before
 MAX_NOT_JSON_TRIES = 3  # a proxy's page may pass soon; a wrong address never does
@@ -51,6 +54,11 @@ def worth_retrying(error: BaseException) -> bool:
 def repeatable(request: Request, error: BaseException) -> bool:
     """Whether sending *request* again after *error* can help and does no harm."""
     return worth_retrying(error) and (request.repeatable or isinstance(error, ConnectionFailed | RateLimited))
+
+
+def _sent(error: Error, try_no: int) -> int:
+    """Tries that were sent, *error* being what the last one ended in: our own limiter sends nothing."""
+    return try_no - 1 if isinstance(error, RateLimited) and not error.sent else try_no
 
 
 def wait_bound_s(try_no: int, *, first_s: float, max_s: float) -> float:
@@ -95,12 +103,13 @@ class Retry:
         emit: Observer | None = None,
     ) -> None:
         self.policy, self.quota, self.clock, self.jitter, self.emit = policy, quota, clock, jitter, emit
+        self.repeated = 0  # tries
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
         try:
             response = await handler(request)
         except Error as error:
-            error.tries = 1
+            error.tries = _sent(error, 1)
             if not repeatable(request, error):
                 raise
             return await _Repeats(self, request, handler).run(error)
@@ -142,7 +151,7 @@ class _Repeats:
         try:
             return await self._handler(self._request)
         except Error as error:
-            error.tries = try_no
+            error.tries = _sent(error, try_no)
             raise
 
     def _wanted(self, error: BaseException) -> bool:
@@ -174,18 +183,24 @@ class _Repeats:
         return self._failures >= (min(most, MAX_NOT_JSON_TRIES) if isinstance(error, NotJSON) else most)
 
     def _next_wait_s(self, error: Error) -> float:
-        """Seconds to wait here. After a 429 the shared gate does the waiting, for everybody at once."""
+        """Seconds to wait here: what a fault's `Retry-After` asks, plus full jitter.
+
+        After a 429 the shared gate does the waiting, for everybody at once.
+        """
         if isinstance(error, RateLimited):
             return 0.0
         bound_s = wait_bound_s(self._failures, first_s=self._policy.first_s, max_s=self._policy.max_s)
         asked_s = (error.retry_after_s or 0.0) if isinstance(error, ServerFault) else 0.0
-        return max(asked_s, self._retry.jitter() * bound_s)
+        # on top, not instead: never earlier than asked, and not everybody in the same instant
+        return min(asked_s, MAX_PAUSE_S) + self._retry.jitter() * bound_s
 
     def _report(self, try_no: int, error: Error) -> None:
+        self._retry.repeated += 1
         emit = self._retry.emit
         if emit:
             emit(
                 TryFailed(
+                    call=self._request.call,
                     method=self._request.method,
                     url=self._request.shown,
                     try_no=try_no,
@@ -193,3 +208,6 @@ class _Repeats:
                     wait_s=self._wait_s,
                 )
             )
+        if not isinstance(error, RateLimited):  # the limiter has told the log of that
+            text = "try %d failed and is repeated in %s: %s"
+            tell(HTTP, logging.WARNING, text, try_no, seconds(self._wait_s), str(error))

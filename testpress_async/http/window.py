@@ -37,6 +37,7 @@ USED_UP = 0.8  # a limit of which less is used hardly caused a 429
 UNLIMITED = 2**31
 WARY = 2  # in flight when something uncertain is tried: all of them may come back as 429s
 WIDE = 64  # after caution, so many in flight at once without a 429 end it
+FEW = 4  # requests: a limit learned from fewer may be what a predecessor left over; a fair share can be 7
 STUBBORN = 10  # periods without anything accepted, until a learned period is thought too short
 LUCK = 4  # raises in a row that may go well at the cost of others; after more there is room indeed
 MOST_RARELY = 4  # times `probe_after`: how rare failing raises can become
@@ -477,7 +478,7 @@ class Window:
             return None  # none of ours is there: others have used it up
         mirror = Mirror(index, self._history.ages[index], own, probe_after=self._probe_after)
         mirror.born_with = [self._history.count(longer) for longer in range(len(self._periods_s))]
-        if not good and index not in self._guessed:
+        if (not good or own < FEW) and index not in self._guessed:
             self._guessed.add(index)
             mirror.guessed()
         self._drop_mistaken(mirror)
