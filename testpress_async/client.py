@@ -20,16 +20,13 @@ from testpress_async.http.message import Lane
 from testpress_async.http.pipeline import Middleware
 from testpress_async.http.policy import RetryPolicy, Timeouts, positive
 from testpress_async.http.session import Session
+from testpress_async.http.stats import Stats
 from testpress_async.http.window import RatePolicy
 from testpress_async.listing.fan_out import FanOut, OnError
 from testpress_async.listing.listing import Listing
 from testpress_async.models.record import Record
-from testpress_async.resources.attempts import Attempts
-from testpress_async.resources.content_attempts import ContentAttempts
-from testpress_async.resources.courses import Courses
-from testpress_async.resources.exams import Exams
-from testpress_async.resources.users import Users
-from testpress_async.resources.video_conferences import VideoConferences
+from testpress_async.resources.attempts import Attempts, ContentAttempts
+from testpress_async.resources.lists import Courses, Exams, Users, VideoConferences
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -55,14 +52,21 @@ class Client:
         username, password: Of an admin account. One login is shared by all tasks and clones; a refused
             login is never repeated.
         token_provider: Coroutine function that gives a token; asked again when one is refused.
-        session: An `aiohttp.ClientSession` to use. It is never closed here.
+        session: An `aiohttp.ClientSession` to use, never closed here. Lending one means that its own
+            settings apply: cookies in its jar that fit the address are sent and new ones kept, its default
+            headers, proxy, TLS and connection limit count, and `trust_env=True` reads the proxy and .netrc
+            of the environment. For an institute without other cookies lend one with a `DummyCookieJar`.
+            Without it none of that happens.
         retry: When failed tries are repeated.
         rate: A known request limit, or none: then it is learned from the first 429.
         timeouts: Limits in seconds. `total_s` is one deadline over all tries of a call.
         max_connections: Most requests on the way at once.
         max_body_bytes: Largest answer accepted, decoded.
+        coalesce: Let identical requests that run at the same time share one call upstream. Each caller keeps
+            its own deadline and can be cancelled alone; nothing is kept afterwards. Costs a task a request.
         middleware: Your own, around the transport: they see every try.
-        on_event: Called with facts about requests, tries, waits and pages; must return at once.
+        on_event: Plain function, or several, called with facts about requests, tries, waits and pages. What
+            one raises is logged; while it blocks the whole event loop stands still: it must return at once.
         login_path: Where to log in; older institutes answer on v2.2 or v2.3 too.
         allow_http: Accept plain http to other machines: password and token travel readable.
     Raises:
@@ -83,8 +87,9 @@ class Client:
         timeouts: Timeouts | None = None,
         max_connections: int = 16,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        coalesce: bool = False,
         middleware: Sequence[Middleware] = (),
-        on_event: Observer | None = None,
+        on_event: Observer | Sequence[Observer] | None = None,
         login_path: str = LOGIN_PATH,
         allow_http: bool = False,
         clock: Clock | None = None,
@@ -99,17 +104,17 @@ class Client:
             _token_source(token, username, password, token_provider, login_path),
             clock=clock or SystemClock(),
             token=token if username is not None or token_provider is not None else None,
-            session=session,
+            session=_lendable(session),
             retry=retry or RetryPolicy(),
             rate=rate or RatePolicy(),
             timeouts=timeouts or Timeouts(),
             max_connections=max_connections,
             max_body_bytes=max_body_bytes,
             middleware=middleware,
-            emit=guarded(on_event) if on_event else None,
+            emit=guarded(on_event),
         )
         self._clone_of: Client | None = None
-        self._bind(Options())
+        self._bind(Options(coalesce=coalesce))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
@@ -163,6 +168,7 @@ class Client:
         timeout_s: float | None = None,
         priority: Lane | None = None,
         max_wait_s: float | None = None,
+        coalesce: bool | None = None,
     ) -> Client:
         """A cheap clone: the same pool, limiter, retry budget and token, other options.
 
@@ -171,11 +177,12 @@ class Client:
             priority: "interactive" calls pass waiting "bulk" calls, and do not wait long for the limiter.
             max_wait_s: Longest wait for the limiter in seconds before `RateLimited` is raised;
                 by default that of `RatePolicy` for "interactive", the deadline for "bulk".
+            coalesce: As for `Client`. Calls share only with calls of the same options.
         """
         now = self._caller.options
         if timeout_s is not None:
             positive("timeout_s", timeout_s)
-        if max_wait_s is not None and max_wait_s < 0:
+        if max_wait_s is not None and not max_wait_s >= 0:  # nan is neither
             raise ConfigError("max_wait_s", "expected a number of at least 0")
         if priority not in (None, "interactive", "bulk"):
             raise ConfigError("priority", 'expected "interactive" or "bulk"')
@@ -186,6 +193,7 @@ class Client:
                 timeout_s=now.timeout_s if timeout_s is None else timeout_s,
                 lane=priority or now.lane,
                 max_wait_s=now.max_wait_s if max_wait_s is None else max_wait_s,
+                coalesce=now.coalesce if coalesce is None else coalesce,
             )
         )
         return clone
@@ -231,9 +239,24 @@ class Client:
         return FanOut(parents, call, concurrency=concurrency, on_error=on_error, ordered=ordered)
 
     @property
+    def clock(self) -> Clock:
+        """What this client and its clones tell the time by."""
+        return self._caller.session.clock
+
+    @property
+    def requests_per_s(self) -> float | None:
+        """The server's limit, given or learned; None while none is known."""
+        limits = self._caller.session.gate.learned
+        return min((limit.requests / limit.per_s for limit in limits), default=None)
+
+    @property
     def requests_sent(self) -> int:
         """Requests this client and its clones have sent: every try, login and redirect hop."""
         return self._session.gate.granted
+
+    def stats(self) -> Stats:
+        """How this client and its clones stand, and what they did since it was made. Costs microseconds."""
+        return self._session.stats()
 
     def _require_original(self) -> None:
         if self._clone_of is not None:
@@ -262,6 +285,17 @@ def checked_origin(base_url: str, *, allow_http: bool) -> str:
 
 
 _PLAIN_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+
+
+def _lendable(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
+    """*session*, unless its settings would get in the way of every request."""
+    if session is not None and session.auth is not None:
+        raise ConfigError(
+            "session", "has an `auth` of its own, which clashes with the token: lend one without"
+        )
+    if session is not None and session.raise_for_status is not False:
+        raise ConfigError("session", "has `raise_for_status`, which hides the answers: lend one without")
+    return session
 
 
 def _token_source(

@@ -98,23 +98,21 @@ class _RequestError(Error):
         return f"{self.method} {self.url}: {self.reason}{_after(self.tries)}"
 
 
-class ConnectionFailed(_RequestError):
-    """No connection: the request was surely not sent. `permanent`: trying again cannot help (TLS)."""
-
+class _Unanswered(_RequestError):
     def __init__(self, method: str, url: str, reason: str, *, permanent: bool = False) -> None:
         super().__init__(method, url, reason)
         self.permanent = permanent
 
 
-class AnswerLost(_RequestError):
+class ConnectionFailed(_Unanswered):
+    """No connection: the request was surely not sent. `permanent`: trying again cannot help (TLS)."""
+
+
+class AnswerLost(_Unanswered):
     """The request was sent; the connection broke or the answer arrived incomplete or corrupt.
 
     `permanent`: the server speaks something else than was agreed, trying again cannot help.
     """
-
-    def __init__(self, method: str, url: str, reason: str, *, permanent: bool = False) -> None:
-        super().__init__(method, url, reason)
-        self.permanent = permanent
 
 
 class TimedOut(_RequestError):
@@ -222,6 +220,18 @@ class ServerFault(StatusError):
     """5xx: the server or a proxy before it failed."""
 
 
+class _Veiled:
+    """Bytes that no dump of an object's attributes shows: error trackers like to make those."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<{len(self.value)} bytes>"
+
+
 class DecodeFailed(Error):
     """The answer does not have the documented shape.
 
@@ -230,23 +240,22 @@ class DecodeFailed(Error):
         expected: What was expected there and what kind of value was found; never the value itself.
         record_id: `id` of the record it lies in; None if unknown.
         raw: The bytes of the record (or of the whole answer). May be personal: not in the text,
-            not in the repr, and left out when the error is pickled.
+            not in the repr nor in a dump of the attributes, and left out when the error is pickled.
     """
 
-    raw: bytes = b""
     _left_out_of_pickles: ClassVar[frozenset[str]] = frozenset({"raw"})
 
     def __init__(
         self, path: str, expected: str, *, record_id: int | None = None, raw: bytes = b"", source: str = ""
     ) -> None:
         super().__init__()
-        self.path, self.expected, self.record_id, self.raw, self.source = (
-            path,
-            expected,
-            record_id,
-            raw,
-            source,
-        )
+        self.path, self.expected, self.record_id, self.source = path, expected, record_id, source
+        self.__dict__["raw"] = _Veiled(raw)
+
+    @property
+    def raw(self) -> bytes:
+        veiled = self.__dict__.get("raw")
+        return veiled.value if isinstance(veiled, _Veiled) else b""
 
     def __str__(self) -> str:
         source = f"{self.source}: " if self.source else ""

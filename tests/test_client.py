@@ -256,6 +256,7 @@ async def test_options_reach_every_request_and_add_up() -> None:
         ({"timeout_s": float("inf")}, "timeout_s"),
         ({"timeout_s": float("nan")}, "timeout_s"),
         ({"max_wait_s": -1}, "max_wait_s"),
+        ({"max_wait_s": float("nan")}, "max_wait_s"),
         ({"priority": "high"}, "priority"),
     ],
 )
@@ -356,6 +357,7 @@ async def test_nobody_listens_nothing_is_built(monkeypatch: pytest.MonkeyPatch) 
         ("session", "RequestFinished"),
         ("auth", "LoggedIn"),
         ("retry", "TryFailed"),
+        ("ratelimit", "RateWaiting"),
         ("ratelimit", "RateWaited"),
         ("ratelimit", "Throttled"),
     ):

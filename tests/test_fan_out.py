@@ -205,6 +205,7 @@ async def test_collect_keeps_parent_and_error(ordered: bool) -> None:
     assert results.errors == [(3, GONE)]
 
 
+@pytest.mark.row(96)
 async def test_a_parent_that_is_gone_is_collected_over_a_socket(
     institute: Sandbox, client: tp.Client
 ) -> None:
@@ -314,6 +315,7 @@ async def test_cancelling_the_reader_leaves_no_task(ordered: bool) -> None:
     assert other_tasks() == set()
 
 
+@pytest.mark.row(94)
 async def test_break_stops_the_traffic_of_listings(institute: Sandbox) -> None:
     """Requests on the way are hung up, none follows."""
     parents = institute.truth.ids("attempts")

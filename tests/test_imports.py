@@ -17,6 +17,8 @@ PACKAGE = "testpress_async"
 ROOT = Path(testpress_async.__file__).parent
 LAYERS = ("errors", "models", "http", "listing", "resources", "client", "harvest", "cli")
 """Bottom to top. A file may import its own layer and those before it."""
+BESIDE = {"otel": "harvest"}
+"""Modules that nothing of ours imports, and the highest layer each may import."""
 FREE = frozenset({"_version"})
 MAY_USE_SANDBOX = frozenset({"cli", "testing", "sandbox"})
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
@@ -45,7 +47,8 @@ def allowed(layer: str) -> frozenset[str]:
     """Layers that a file of *layer* may import."""
     if layer == "sandbox":
         return frozenset({"sandbox", "errors", "models"}) | FREE
-    below = LAYERS[: LAYERS.index(layer) + 1] if layer in LAYERS else LAYERS
+    top = BESIDE.get(layer, layer)
+    below = LAYERS[: LAYERS.index(top) + 1] if top in LAYERS else LAYERS
     return frozenset(below) | FREE | ({"sandbox"} if layer in MAY_USE_SANDBOX else set())
 
 
@@ -62,7 +65,8 @@ def wrong_imports(name: str, source: str) -> list[str]:
 def test_every_layer_exists() -> None:
     """The rule is about files that are there: a renamed layer must not slip through it."""
     assert set(LAYERS) <= {layer_of_file(name) for name in FILES}
-    assert {layer_of_file(name) for name in FILES} <= {*LAYERS, *FREE, "__init__", "sandbox", "testing"}
+    others = {*BESIDE, *FREE, "__init__", "sandbox", "testing"}
+    assert {layer_of_file(name) for name in FILES} <= {*LAYERS, *others}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "__init__.py"])
@@ -82,6 +86,8 @@ def test_imports_run_downward_only(name: str) -> None:
         ("harvest/a.py", "from testpress_async.sandbox import Sandbox"),
         ("sandbox/a.py", "from testpress_async.http.clock import Clock"),
         ("client.py", "from testpress_async.harvest.run import harvest"),
+        ("client.py", "from testpress_async.otel import Telemetry"),
+        ("otel.py", "from testpress_async.cli import app"),
     ],
 )
 def test_the_rule_sees_a_wrong_import(name: str, source: str) -> None:
@@ -91,11 +97,41 @@ def test_the_rule_sees_a_wrong_import(name: str, source: str) -> None:
 
 def test_importing_the_package_loads_no_extra() -> None:
     """Who only streams pays neither for the command line nor for the sandbox."""
-    code = f"import sys, json, {PACKAGE}; print(json.dumps(sorted(sys.modules)))"
+    code = f"import sys, json; from {PACKAGE} import *; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert f"{PACKAGE}.client" in loaded
     unwanted = {"rich", "cyclopts", "duckdb", "uvloop", "zstandard", "hypothesis", "pytest"}
+    unwanted |= {"pyarrow", "polars", "pandas", "numpy", "opentelemetry"}
     assert not loaded & unwanted
     ours = {name.split(".")[1] for name in loaded if name.startswith(f"{PACKAGE}.")}
-    assert not ours & {"sandbox", "cli", "testing"}
+    assert not ours & {"sandbox", "cli", "testing", "otel"}
+
+
+def test_importing_the_package_loads_only_what_is_used() -> None:
+    """A name is loaded when it is first used: who catches an error needs no HTTP, who streams no harvest."""
+    loads = f"import sys, {PACKAGE} as tp; %s; print(*sorted(sys.modules))"
+
+    def loaded(use: str) -> set[str]:
+        done = subprocess.run([sys.executable, "-c", loads % use], capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    assert not {"aiohttp", "anyio", "tenacity"} & loaded("tp.Error")
+    assert not {f"{PACKAGE}.harvest", f"{PACKAGE}.client"} & loaded("tp.Attempt")
+    assert f"{PACKAGE}.harvest" not in loaded("tp.Client")
+
+
+def test_the_overview_of_the_command_line_loads_no_command() -> None:
+    """Nor what they need: it is what people wait for most often."""
+    code = f"import sys; from {PACKAGE}.cli.app import run; run(['--help']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"aiohttp", f"{PACKAGE}.client", f"{PACKAGE}.cli.export"} & set(done.stdout.split())
+
+
+def test_the_overview_says_of_commands_what_they_say_themselves() -> None:
+    """Its words stand beside, as the commands are not loaded for it."""
+    from testpress_async.cli.app import app
+    from testpress_async.cli.teaching import SUMMARIES
+
+    said = {name: app[name].help.partition("\n\n")[0] for name in app if not name.startswith("-")}
+    assert {name: " ".join(text.split()) for name, text in said.items()} == SUMMARIES

@@ -9,8 +9,9 @@ from contextlib import aclosing
 import pytest
 
 import testpress_async as tp
+from testpress_async.listing.stream import TURN_AFTER_S
 from testpress_async.sandbox import Fault, Sandbox
-from tests.support.clock import settle
+from tests.support.clock import AutoClock, settle
 from tests.support.pages import Pages, book, other_tasks
 
 Stream = AsyncIterator[object]
@@ -43,6 +44,7 @@ async def test_at_most_window_pages_are_asked_for_and_not_taken(window: int) -> 
     assert taken == 12
 
 
+@pytest.mark.row(93)
 async def test_prefetch_keeps_its_window_over_a_socket(institute: Sandbox, client: tp.Client) -> None:
     """Counted by the server: the page in hand and the window behind it, however long the reader stands."""
     async with aclosing(client.attempts.list().prefetch(3)) as attempts:
@@ -53,6 +55,20 @@ async def test_prefetch_keeps_its_window_over_a_socket(institute: Sandbox, clien
         await settle(500)
         assert institute.requests == 5
         assert institute.most_in_flight <= 3
+
+
+@pytest.mark.parametrize(("page_s", "more"), [(2 * TURN_AFTER_S, True), (TURN_AFTER_S / 2, False)])
+async def test_pages_that_are_here_do_not_hold_up_those_that_are_not(page_s: float, more: bool) -> None:
+    """Taking one after the other gives the loop a turn now and then, so that the next request goes out."""
+    pages, clock = twelve_pages(), AutoClock()
+    async with pages.client(clock=clock) as client, aclosing(client.attempts.list().pages(4)) as stream:
+        await anext(stream)
+        await settle(500)
+        assert pages.asked == [1, 2, 3, 4, 5]
+        await anext(stream)
+        clock.jump(page_s)
+        await anext(stream)
+        assert (6 in pages.asked) == more
 
 
 async def test_a_window_is_on_the_way_at_once() -> None:
@@ -201,6 +217,7 @@ async def test_closing_the_client_ends_its_pages() -> None:
     await stream.aclose()
 
 
+@pytest.mark.row(94)
 async def test_leaving_ends_requests_at_the_server(institute: Sandbox, client: tp.Client) -> None:
     """Over a socket: requests that were on the way are hung up, none follows."""
     hold = asyncio.Event()

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testpress_async.errors import DecodeFailed, ListingChanged, NotFound
-from testpress_async.listing.walk import Walk
+from testpress_async.listing.walk import Walk, says_no_such_record, says_past_the_end
 from testpress_async.models.pages import Head
 
-NOT_FOUND = NotFound("GET", "/a/", 404)
+
+def not_found(detail: str) -> NotFound:
+    return NotFound("GET", "/a/", 404, detail=detail)
 
 
 def head(next_page: int | None, *, count: int | None = None, per_page: int | None = None) -> Head:
@@ -73,13 +75,52 @@ def test_short_and_empty_pages_do_not_end_the_walk() -> None:
     assert list(walk.wanted()) == []
 
 
-def test_404_ends_past_page_one_only() -> None:
-    """A list that shrank ends with 404; a list that is not there is an error."""
-    walk = Walk("/a/", start=2)
-    walk.missing(2, NOT_FOUND)
+@pytest.mark.parametrize("detail", ["Invalid page.", 'Invalid page "2": That page contains no results.'])
+def test_the_frameworks_404_ends_past_page_one_only(detail: str) -> None:
+    """A list that shrank ends with it, resumed or not, whatever was counted; page 1 must be there."""
+    resumed, walk, first = Walk("/a/", start=2), Walk("/a/"), Walk("/a/")
+    resumed.missing(2, not_found(detail))
+    assert resumed.ended
+    walk.took(1, head(2, count=100, per_page=10), range(10))
+    walk.missing(2, not_found(detail))
     assert walk.ended
     with pytest.raises(NotFound):
-        Walk("/a/").missing(1, NOT_FOUND)
+        first.missing(1, not_found(detail))
+
+
+OTHER_WORDS = ["", "Not found.", "404 Not Found nginx", "No Invalid page.", "Invalid page. Invalid page."]
+
+
+@pytest.mark.parametrize("detail", OTHER_WORDS)
+@pytest.mark.parametrize(("count", "per_page"), [(100, 10), (11, 10), (20, 200), (None, 10), (0, 10)])
+def test_a_404_in_other_words_is_no_end_where_more_was_counted(
+    detail: str, count: int | None, per_page: int
+) -> None:
+    """A proxy's page, or a parent that was deleted, must not pass for the end of a list."""
+    walk, error = Walk("/a/"), not_found(detail)
+    walk.took(1, head(2, count=count, per_page=per_page), range(10))
+    with pytest.raises(NotFound) as caught:
+        walk.missing(2, error)
+    assert caught.value is error
+    assert not walk.ended
+
+
+@pytest.mark.parametrize("detail", OTHER_WORDS)
+def test_a_404_in_other_words_is_the_end_where_nothing_more_was_counted(detail: str) -> None:
+    """The last answer counts, not the first: the list became shorter while it was read."""
+    walk = Walk("/a/")
+    walk.took(1, head(2, count=100, per_page=10), range(10))
+    walk.took(2, head(3, count=20, per_page=10), range(10, 20))
+    walk.missing(3, not_found(detail))
+    assert walk.ended
+
+
+@pytest.mark.parametrize("detail", OTHER_WORDS)
+def test_a_404_in_other_words_is_no_end_of_a_resumed_list(detail: str) -> None:
+    """Nothing was counted yet, so nothing says that the page is gone."""
+    walk = Walk("/a/", start=7)
+    with pytest.raises(NotFound):
+        walk.missing(7, not_found(detail))
 
 
 def test_the_same_page_twice_is_refused() -> None:
@@ -136,3 +177,25 @@ def test_every_page_is_wanted_once_and_never_too_far_ahead(window: int, sizes: l
         )
     assert walk.ended
     assert asked == list(range(1, len(asked) + 1))
+
+
+@pytest.mark.parametrize(
+    ("detail", "past_the_end", "no_such_record"),
+    [
+        ("Invalid page.", True, False),
+        ('Invalid page "9": That page contains no results.', True, False),
+        ("Not found.", False, True),
+        ("Not found", False, True),
+        ("No Attempt matches the given query.", False, True),
+        ("", False, False),
+        ("404 Not Found nginx", False, False),
+        ("Not Found", False, False),
+        ("404 page not found", False, False),
+        ("Not found. Invalid page.", False, False),
+    ],
+)
+def test_the_frameworks_own_words_are_known(detail: str, past_the_end: bool, no_such_record: bool) -> None:
+    """A list without such a page, and a record that does not exist; nothing that a proxy would write."""
+    error = not_found(detail)
+    assert says_past_the_end(error) == past_the_end
+    assert says_no_such_record(error) == no_such_record

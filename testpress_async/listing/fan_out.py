@@ -1,11 +1,13 @@
 """One call per parent, many at once: bounded, with back-pressure, in a scope that cancels what is left.
 
-Each worker reads the records of one parent page by page and hands the pages over one by one; it goes on when
-the consumer has taken the page. So at most `concurrency` pages are held, however slow the consumer is.
+Each worker reads one parent after the other, page by page, and hands each page over; it goes on when the
+consumer has taken the page. So at most `concurrency` pages are held, however slow the consumer is, and as
+bytes, decoded when they are taken: one hot page in the processor's cache instead of many cold ones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import (
     AsyncGenerator,
@@ -16,22 +18,24 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import anyio
-from anyio.abc import AsyncResource, TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.abc import TaskGroup
 
 from testpress_async.errors import ConfigError, Error
+from testpress_async.listing.handover import Handover
 from testpress_async.listing.listing import Listing
+from testpress_async.listing.page import Page
+from testpress_async.listing.results import Results
+from testpress_async.listing.stream import PageStream
 
 K = TypeVar("K")
 R = TypeVar("R")
 OnError = Literal["raise", "skip", "collect"]
 
 
-class FanOut(Generic[K, R]):
+class FanOut(Results[tuple[K, R]], Generic[K, R]):
     """Records of many parents. Use it with ``async with`` and iterate it once.
 
         async with client.fan_out(ids, client.attempts.user_answers, concurrency=16) as results:
@@ -40,9 +44,11 @@ class FanOut(Generic[K, R]):
     Args:
         parents: What `call` is called with; any iterable, also an async one. Read only as fast as needed.
         call: Gives a `Listing`, another async iterable, or an awaitable of one record.
-        on_error: "raise" ends everything with the first error of any parent; "skip" leaves that parent out;
-            "collect" does too, and keeps (parent, error) in `errors`. Only errors of this library count as
-            failures of a parent: anything else is a bug and is raised.
+        on_error: "raise" ends everything with the first error of any parent, raised as itself and never in
+            an exception group; other parents that fail in the same moment are cancelled and not heard of.
+            "skip" leaves that parent out; "collect" does too, and keeps (parent, error) in `errors`, one for
+            each. Only errors of this library count as failures of a parent: anything else is a bug and is
+            raised. What the loop's own body raises goes through unchanged.
         ordered: Keep the parents' order. Records of one parent always come in the server's order.
     """
 
@@ -55,6 +61,7 @@ class FanOut(Generic[K, R]):
         on_error: OnError = "raise",
         ordered: bool = False,
     ) -> None:
+        super().__init__("fan_out", "async with client.fan_out(...) as results:")
         if concurrency < 1:
             raise ConfigError("concurrency", "expected a number of at least 1")
         if on_error not in ("raise", "skip", "collect"):
@@ -62,117 +69,106 @@ class FanOut(Generic[K, R]):
         self._parents, self._call, self._concurrency = parents, call, concurrency
         self._on_error, self._ordered = on_error, ordered
         self.errors: list[tuple[K, Error]] = []
-        self._group: TaskGroup | None = None
-        self._results: AsyncGenerator[tuple[K, R], None] | None = None
-        self._streams: set[MemoryObjectSendStream[Any] | MemoryObjectReceiveStream[Any]] = set()
-
-    async def __aenter__(self) -> FanOut[K, R]:
-        self._group = await anyio.create_task_group().__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Cancel what still runs and wait for it. What the body raised goes on unchanged."""
-        if self._group is None:
-            return
-        self._group.cancel_scope.cancel()
-        try:
-            if self._results is not None:
-                await self._results.aclose()
-            await self._group.__aexit__(None, None, None)
-        finally:
-            for stream in self._streams:  # of workers that were cancelled before they began
-                stream.close()
-
-    def __aiter__(self) -> AsyncIterator[tuple[K, R]]:
-        if self._group is None:
-            raise ConfigError("fan_out", "is used with `async with client.fan_out(...) as results:`")
-        if self._results is not None:
-            raise ConfigError("fan_out", "is iterated once; make a new one")
-        self._results = self._in_order(self._group) if self._ordered else self._as_completed(self._group)
-        return self._results
 
     # --- inside ------------------------------------------------------------------------------------
 
-    async def _as_completed(self, group: TaskGroup) -> AsyncGenerator[tuple[K, R], None]:
-        send, receive = anyio.create_memory_object_stream[_Batch[K, R]](0)
-        self._streams |= {send, receive}
+    async def _bring(self, group: TaskGroup) -> AsyncGenerator[tuple[K, R], None]:
+        handover = Handover[tuple[K, _Found[R]]]()
+        group.start_soon(self._crew, handover)
+        while (given := await handover.take()) is not None:
+            (parent, found), taken = given
+            records = await self._records(parent, found)
+            if not taken.done():
+                taken.set_result(None)  # the next page may come while these are looked at
+            for record in records:
+                yield parent, record
+            del records  # its memory is the best place for the next ones
 
-        async def outlet() -> MemoryObjectSendStream[_Batch[K, R]]:
-            self._streams.add(out := send.clone())
-            return out
-
-        group.start_soon(self._feed, group, outlet, send)
-        async with receive:
-            async for parent, batch in receive:
-                for record in _checked(batch):
-                    yield parent, record
-
-    async def _in_order(self, group: TaskGroup) -> AsyncGenerator[tuple[K, R], None]:
-        line, parents = anyio.create_memory_object_stream[MemoryObjectReceiveStream[_Batch[K, R]]](
-            self._concurrency
-        )
-        self._streams |= {line, parents}
-
-        async def outlet() -> MemoryObjectSendStream[_Batch[K, R]]:
-            send, receive = anyio.create_memory_object_stream[_Batch[K, R]](0)
-            self._streams |= {send, receive}
-            await line.send(receive)
-            return send
-
-        group.start_soon(self._feed, group, outlet, line)
-        async with parents:
-            async for receive in parents:
-                async with receive:
-                    async for parent, batch in receive:
-                        for record in _checked(batch):
-                            yield parent, record
-                self._streams.discard(receive)
-
-    async def _feed(self, group: TaskGroup, outlet: _Outlet[K, R], closes: AsyncResource) -> None:
-        """Start one task per parent, at most `concurrency` at a time."""
-        slots = anyio.Semaphore(self._concurrency)
-        async with closes, contextlib.aclosing(_each(self._parents)) as parents:
+    async def _records(self, parent: K, found: _Found[R]) -> Sequence[R]:
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, PageStream):
             try:
-                async for parent in parents:
-                    await slots.acquire()
-                    group.start_soon(self._one, parent, await outlet(), slots)
-            except anyio.BrokenResourceError:
-                return  # the consumer has stopped; its scope cancels the rest
-            except Exception as error:  # the parents' own iterator failed
-                with contextlib.suppress(anyio.BrokenResourceError):
-                    async with await outlet() as out:
-                        await out.send((cast(K, None), error))
+                return (await anext(found)).items
+            except Error as error:
+                if not self._left_out(parent, error):
+                    raise
+                return ()
+        return found
 
-    async def _one(
-        self, parent: K, out: MemoryObjectSendStream[_Batch[K, R]], slots: anyio.Semaphore
-    ) -> None:
-        async with out:
+    def _left_out(self, parent: K, error: Exception) -> bool:
+        """Whether to go on without *parent*: if that is wanted, and the error is one of this library."""
+        if not isinstance(error, Error) or self._on_error == "raise":
+            return False
+        if self._on_error == "collect":
+            self.errors.append((parent, error))
+        return True
+
+    async def _crew(self, handover: Handover[tuple[K, _Found[R]]]) -> None:
+        async with contextlib.aclosing(_each(self._parents)) as parents:
+            line = _Line(parents, in_turn=self._ordered)
+            async with anyio.create_task_group() as crew:
+                for _ in range(self._concurrency):
+                    crew.start_soon(self._work, line, handover)
+        handover.end()
+
+    async def _work(self, line: _Line[K], handover: Handover[tuple[K, _Found[R]]]) -> None:
+        """Read one parent after the other."""
+        while (called := await line.call()) is not None:
+            parent, turn, failure = called
+            if failure is not None:
+                await turn.comes()
+                await handover.give((parent, failure))
+                return
             try:
-                async with contextlib.aclosing(_batches(self._call, parent)) as batches:
-                    async for batch in batches:
-                        await out.send((parent, batch))
-            except anyio.BrokenResourceError:
-                return  # the consumer has stopped; its scope cancels the rest
+                async with contextlib.aclosing(_findings(self._call, parent)) as findings:
+                    async for found in findings:
+                        await turn.comes()
+                        await handover.give((parent, found))
             except Exception as error:
-                if not isinstance(error, Error) or self._on_error == "raise":
-                    with contextlib.suppress(anyio.BrokenResourceError):
-                        await out.send((parent, error))
-                elif self._on_error == "collect":
-                    self.errors.append((parent, error))
-        self._streams.discard(out)
-        slots.release()
+                await turn.comes()
+                if not self._left_out(parent, error):
+                    await handover.give((parent, error))
+            await turn.comes()
+            turn.over.set()
 
 
-_Batch = tuple[K, Sequence[R] | Exception]
-_Outlet = Callable[[], Awaitable[MemoryObjectSendStream[_Batch[K, R]]]]
+class _Turn:
+    """When who reads in the parents' order may hand over: after those before."""
+
+    def __init__(self, before: asyncio.Event | None) -> None:
+        self._before, self.over = before, asyncio.Event()
+
+    async def comes(self) -> None:
+        if self._before is not None:
+            await self._before.wait()
 
 
-def _checked(batch: Sequence[R] | Exception) -> Sequence[R]:
-    if isinstance(batch, Exception):
-        raise batch
-    return batch
+class _Line(Generic[K]):
+    """The parents, one by one for several workers. Only if *in_turn* there is something to wait for."""
+
+    def __init__(self, parents: AsyncGenerator[K, None], *, in_turn: bool) -> None:
+        self._parents, self._in_turn = parents, in_turn
+        self._lock = asyncio.Lock()
+        self._last: _Turn | None = None
+
+    async def call(self) -> tuple[K, _Turn, Exception | None] | None:
+        """The next parent, its turn, and why there is none if they cannot be read; None at the end."""
+        parent, failure = cast(K, None), None
+        async with self._lock:
+            try:
+                parent = await anext(self._parents)
+            except StopAsyncIteration:
+                return None
+            except Exception as error:
+                failure = error
+            before = self._last.over if self._in_turn and self._last else None
+            self._last = _Turn(before)
+            return parent, self._last, failure
+
+
+_Found = Sequence[R] | PageStream[Page[Any]] | Exception
+"""What a worker hands over: records, a page that is to be decoded, or why there are none."""
 
 
 async def _each(parents: Iterable[K] | AsyncIterable[K]) -> AsyncGenerator[K, None]:
@@ -195,15 +191,15 @@ async def _closing(source: AsyncIterator[R]) -> AsyncGenerator[AsyncIterator[R],
             await source.aclose()
 
 
-async def _batches(
+async def _findings(
     call: Callable[[K], AsyncIterable[R] | Awaitable[R]], parent: K
-) -> AsyncGenerator[Sequence[R], None]:
+) -> AsyncGenerator[_Found[R], None]:
     found = call(parent)
     if isinstance(found, Listing):
         listing = cast(Listing[Any], found)  # its records are what it iterates, R
         async with contextlib.aclosing(listing.pages()) as pages:
-            async for page in pages:
-                yield page.items
+            while await pages.fetch():
+                yield pages
     elif isinstance(found, AsyncIterable):
         async with _closing(aiter(found)) as records:
             async for record in records:

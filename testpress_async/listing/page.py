@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import msgspec
-
 from testpress_async.errors import DecodeFailed
-from testpress_async.models.record import Record
+from testpress_async.models.record import Discreet, Record, html_records
 
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Page(Generic[R]):
+class Page(Discreet, Generic[R], frozen=True):
     """A page of a listing.
 
     Attributes:
@@ -44,8 +41,17 @@ class Page(Generic[R]):
     def __iter__(self) -> Iterator[R]:
         return iter(self.items)
 
-    def __repr__(self) -> str:
-        return f"Page(number={self.number}, records={len(self.items)}, count={self.count})"
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("number", self.number), ("records", len(self.items)), ("count", self.count)]
+
+    def _repr_html_(self) -> str:
+        """For notebooks: its first records, as their reprs show them."""
+        of = "" if self.count is None else f" of {self.count:,}"
+        records = f"{len(self.items):,}{of} records"
+        along = ", ".join(f"{len(rows):,} {table}" for table, rows in self.tables.items())
+        bad = f"{len(self.rejected):,} records cannot be decoded: see `rejected`" if self.rejected else ""
+        notes = [note for note in (along and f"Sent along: {along}", bad) if note]
+        return html_records(f"Page {self.number:,}", records, self.items, *notes)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,7 +62,7 @@ class RawPage:
     """
 
     number: int
-    rows: Mapping[str, Sequence[msgspec.Raw]]
+    rows: Mapping[str, Sequence[bytes]]
     count: int | None
     per_page: int | None
     is_last: bool

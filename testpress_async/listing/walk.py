@@ -1,16 +1,35 @@
 """Which page to ask for next, and when a listing ends. Decides only; nothing here awaits.
 
-The end is a missing `next`, or a 404 past page 1 (the list shrank). It is never a short or an empty page, and
-never a count: `count` and `per_page`, as the answer gives them, only tell how far ahead may be asked.
+The end is a missing `next`, or a 404 past page 1 that means it: the list shrank. It is never a short or an
+empty page, and never a count alone: `count` and `per_page`, as the answer gives them, only tell how far ahead
+may be asked, and whether to believe a 404 that is not in the framework's own words.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from testpress_async.errors import DecodeFailed, ListingChanged, NotFound
 from testpress_async.http.wire import page_number
 from testpress_async.models.pages import Head
+
+# Django REST framework's words for a page past the end; up to 3.4: Invalid page "9": That page contains no
+# results. A proxy, a server being replaced or a parent that was deleted meanwhile answers 404 in other words.
+_PAST_THE_END = re.compile(r'Invalid page(\.| "[0-9]+": .*)')
+
+# And for a record, or the parent of a list, that does not exist; from 3.15 on they are Django's own.
+_NO_SUCH_RECORD = re.compile(r"Not found\.?|No \w+ matches the given query\.")
+
+
+def says_past_the_end(error: NotFound) -> bool:
+    """Whether the framework itself says that a list has no such page."""
+    return _PAST_THE_END.fullmatch(error.detail) is not None
+
+
+def says_no_such_record(error: NotFound) -> bool:
+    """Whether the framework itself says that what the path names does not exist; nobody else writes it so."""
+    return _NO_SUCH_RECORD.fullmatch(error.detail) is not None
 
 
 class Walk:
@@ -21,6 +40,7 @@ class Walk:
         self._ask = start  # next page number to ask for
         self._take = start  # next page number to hand out
         self._known_last = start  # pages up to here are likely to exist
+        self._counted = 0  # last page by the count of the last answer; 0 if it does not say
         self._largest = 0  # records on the fullest page so far
         self._previous: Sequence[object] = ()
         self.ended = False
@@ -41,11 +61,11 @@ class Walk:
         """
         if records and len(records) == len(self._previous) and records[0] == self._previous[0]:
             self._refuse_repetition(number, records)
-        self._previous = records
         self._take = number + 1
         if head.next is None:
-            self.ended = True
+            self.ended, self._previous = True, ()
             return
+        self._previous = records
         following = page_number(head.next)
         if following is None:
             raise DecodeFailed("$.next", "expected a link with a page number", source=f"GET {self._shown}")
@@ -53,11 +73,18 @@ class Walk:
             raise ListingChanged(
                 self._shown, number, f"`next` leads to page {following}, expected {number + 1}"
             )
-        self._known_last = max(number + 1, self._expected_last(head, len(records)))
+        self._counted = self._expected_last(head, len(records))
+        self._known_last = max(number + 1, self._counted)
 
     def missing(self, number: int, error: NotFound) -> None:
-        """Page *number* answered 404: past page 1 that is the end; page 1 itself must exist."""
-        if number == 1:
+        """Page *number* answered 404: the end, if it means that the list has no such page any more.
+
+        Raises:
+            NotFound: It is page 1, which must exist; or neither are the words the framework's nor did the
+                last answer count too few records for this page.
+        """
+        shrank = says_past_the_end(error) or 0 < self._counted < number
+        if number == 1 or not shrank:
             raise error
         self.ended = True
 
