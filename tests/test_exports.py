@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,13 @@ import testpress_async as tp
 from testpress_async import errors
 
 
-def imported_names() -> set[str]:
-    """Public names that the package's own file imports."""
+def imported_names() -> dict[str, str]:
+    """Public names that the package's own file shows to type checkers, and the modules they are from."""
     tree = ast.parse(Path(tp.__file__).read_text())
-    nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    names = {alias.asname or alias.name for node in nodes for alias in node.names}
-    return {name for name in names if not name.startswith("_")}
+    modules = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    shown = [node for node in modules if (node.module or "").startswith(("testpress_async", "msgspec"))]
+    names = {alias.asname or alias.name: node.module or "" for node in shown for alias in node.names}
+    return {name: module for name, module in names.items() if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("name", tp.__all__)
@@ -27,7 +31,7 @@ def test_every_exported_name_exists(name: str) -> None:
 
 def test_every_public_import_is_exported() -> None:
     """Nothing is public by accident, nothing is forgotten."""
-    assert imported_names() - {"UnsetType"} == {n for n in tp.__all__ if not n.startswith("__")} - {
+    assert set(imported_names()) - {"UnsetType"} == {n for n in tp.__all__ if not n.startswith("__")} - {
         "UnsetType"
     }
 
@@ -46,3 +50,27 @@ def test_every_error_is_exported() -> None:
 def test_every_error_has_one_root(name: str) -> None:
     """`except tp.Error` catches all of them."""
     assert issubclass(getattr(tp, name), tp.Error)
+
+
+def test_names_are_loaded_from_where_type_checkers_see_them() -> None:
+    """Two lists of the same: what is loaded when it is used, and what type checkers read."""
+    assert vars(tp)["_HOMES"] == imported_names()
+    for name, module in imported_names().items():
+        assert getattr(tp, name) is getattr(import_module(module), name)
+
+
+def test_harvest_is_the_function_whatever_was_imported() -> None:
+    """It has the name of a subpackage, which the import system would put in its place."""
+    for before in ("", "import testpress_async.harvest.plan; ", "from testpress_async import plan; "):
+        code = before + "import testpress_async as tp; assert tp.harvest.__module__.endswith('harvest.run')"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_name_is_offered_and_no_other() -> None:
+    """To `dir`, to an interactive shell, and to `import *`."""
+    assert set(tp.__all__) <= set(dir(tp))
+    with pytest.raises(AttributeError, match="has no attribute 'Klient'"):
+        getattr(tp, "Klient")  # noqa: B009
+    everything: dict[str, object] = {}
+    exec("from testpress_async import *", everything)
+    assert set(tp.__all__) <= set(everything)

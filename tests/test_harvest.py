@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from testpress_async.errors import BadRequest, ConfigError, NotFound, ServerFault
+from testpress_async.errors import BadRequest, ConfigError, NotFound, PermissionDenied, ServerFault
 from testpress_async.harvest.dataset import Dataset
 from testpress_async.harvest.plan import Plan, plan
-from testpress_async.harvest.report import PartsCommitted, RowsRead, TableFinished, TableStarted
-from testpress_async.harvest.run import harvest, one_line
+from testpress_async.harvest.reading import one_line
+from testpress_async.harvest.report import FileStarted, PartsCommitted, RowsRead, TableStarted
+from testpress_async.harvest.run import harvest
 from testpress_async.harvest.shard import SIDE_TABLES, TABLES
 from testpress_async.http.events import Event
 from testpress_async.sandbox import Fault
@@ -102,6 +103,41 @@ async def test_what_is_sent_along_lands_once(tmp_path: Path):
             for line in data.splitlines()
         ]
         assert len(landed) == len(set(landed)) > 0
+
+
+async def test_a_resumed_run_saves_no_more_than_was_sent(tmp_path: Path):
+    """What it need not ask for again is counted in requests, not in records."""
+    async with opened() as (institute, client):
+        institute.script(Fault(path=ANSWERS.format(60), status=403, times=None))
+        with pytest.raises(PermissionDenied):
+            await export(client, tmp_path, "user_answers", concurrency=1)
+        sent = client.requests_sent
+        institute.clear_faults()
+        report = await export(client, tmp_path, "user_answers", concurrency=1)
+    assert report.resumed
+    assert 0 < report.saved_requests <= sent
+
+
+async def test_the_loop_goes_on_while_a_large_shard_is_landed(tmp_path: Path):
+    """Between any two of its pages others get their turn."""
+    turns, seen = 0, list[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    def note(event: Event) -> None:
+        if isinstance(event, RowsRead):
+            seen.append(turns)
+
+    async with opened(content_attempts=300, answers_per_page=20) as (_, client):
+        other = asyncio.create_task(others())
+        reads = await plan(client, ["content_attempts"], max_pages=100)
+        await harvest(client, reads, into=Dataset(tmp_path), concurrency=1, on_event=note)
+        other.cancel()
+    assert len(seen) == len(set(seen)) == 15
 
 
 async def test_a_second_run_keeps_the_parts_of_the_first_and_its_readings_win(tmp_path: Path):
@@ -266,9 +302,12 @@ async def test_events_tell_the_course_of_a_harvest(tmp_path: Path):
         ("RowsRead", "user_answers"),
         ("ShardFinished", "user_answers"),
         ("TableFinished", "user_answers"),
+        ("FileStarted", ""),
     ]
     assert kinds.count(("ShardFinished", "user_answers")) == 60
-    assert isinstance(seen[-1], TableFinished)
+    files = [event for event in seen if isinstance(event, FileStarted)]
+    assert seen[-len(files) :] == files
+    assert [file.name for file in files] == [f"{table.table}.jsonl" for table in report.tables]
     read = sum(event.records for event in seen if isinstance(event, RowsRead))
     committed = [event for event in seen if isinstance(event, PartsCommitted)]
     assert read == sum(t.records for t in report.tables if t.table != "exam_questions")
@@ -290,7 +329,7 @@ async def test_an_observer_that_fails_does_not_hurt(tmp_path: Path):
 async def test_many_records_are_committed_on_the_way(tmp_path: Path):
     """Beyond ten thousand records a table is committed in several parts, not at its end only."""
     async with opened(attempts=220) as (institute, client):
-        await export(client, tmp_path, "user_answers", finished_tables=False)
+        await export(client, tmp_path, "user_answers", formats="none")
         assert institute.truth.export_counts()["user_answers"] > 10_000
     assert len([name for name in files(tmp_path) if name.startswith("user_answers/")]) > 1
     assert not tables(tmp_path)
@@ -341,21 +380,22 @@ async def test_files_are_for_their_owner_only(tmp_path: Path):
     assert modes == {(True, 0o700), (False, 0o600)}
 
 
-async def test_a_record_lost_to_a_deletion_between_pages_is_doubtful(tmp_path: Path):
-    """The count falls by one while the pages shift by one: the table is named, not called complete."""
+async def test_a_deletion_between_pages_costs_nothing(tmp_path: Path):
+    """The pages shift while they are read, and yet the shard holds everything that stayed."""
+    go = asyncio.Event()
     async with opened(attempts=20, per_page=5) as (institute, client):
         made = await plan(client, ["attempts"])
-        deleted = False
-
-        def delete_one(event: Event) -> None:
-            nonlocal deleted
-            if isinstance(event, RowsRead) and not deleted:
-                deleted = True
-                institute.delete_attempts(institute.truth.ids("attempts")[:1])
-
-        report = await harvest(client, made, into=Dataset(tmp_path), concurrency=1, on_event=delete_one)
-    assert deleted
-    assert report.unproven == ("attempts",)
+        institute.script(Fault(path=ATTEMPTS, hold=go, skip=2))
+        running = asyncio.create_task(harvest(client, made, into=Dataset(tmp_path)))
+        await until(lambda: institute.in_flight == 1 and len(institute.log) > 3)
+        institute.delete_attempts(institute.truth.ids("attempts")[:1])
+        go.set()
+        report = await running
+        assert {row["id"] for row in rows(tmp_path / "attempts.jsonl")} == set(
+            institute.truth.ids("attempts")
+        )
+    assert report.unproven == ()
+    assert [table.certified for table in report.tables] == [1]
 
 
 async def test_a_doubled_record_does_not_stand_in_for_a_lost_one(tmp_path: Path):
@@ -367,13 +407,18 @@ async def test_a_doubled_record_does_not_stand_in_for_a_lost_one(tmp_path: Path)
     assert report.unproven == ("exams",)
 
 
-async def test_answers_that_do_not_match_their_count_are_doubtful(tmp_path: Path):
-    """The reads of single attempts are checked as well."""
+async def test_answers_that_do_not_match_their_count_are_read_again(tmp_path: Path):
+    """The reads of single attempts are checked too: what is wrong once is repaired, what stays is named."""
+    body = b'{"count":500,"next":null,"per_page":250,"results":{"user_answers":[{"id":1}]}}'
     async with opened() as (institute, client):
-        body = b'{"count":500,"next":null,"per_page":250,"results":{"user_answers":[{"id":1}]}}'
-        institute.script(Fault(path="/api/v3/admin/attempts/", status=200, body=body, times=1))
-        report = await export(client, tmp_path, "user_answers")
+        institute.script(Fault(path=ANSWERS.format(30), status=200, body=body, times=1))
+        report = await export(client, tmp_path / "once", "user_answers")
+        assert report.unproven == ()
+        assert report.tables[1].repaired == 1
+        institute.script(Fault(path=ANSWERS.format(30), status=200, body=body, times=None))
+        report = await export(client, tmp_path / "always", "user_answers")
     assert report.unproven == ("user_answers",)
+    assert report.tables[1].unverified == 1
 
 
 async def test_what_is_no_object_is_quarantined(tmp_path: Path):

@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from testpress_async.errors import DatasetError
+from testpress_async.harvest.files import LocalFiles
 from testpress_async.harvest.manifest import Entry, Manifest, Part, ShardDone
 from testpress_async.harvest.shard import Shard
 
-PART = Part(table="exams", path="exams/part-0001-00000002.jsonl", records=2, data_bytes=20, blake2b="ab")
+PART = Part(table="exams", path="exams/part-0001-00000002.jsonl", records=2, data_bytes=20, sha256="ab")
 DONE = ShardDone(shard=Shard(table="exams"), rows={"exams": 2}, count=2)
 ENTRIES = [
     Entry(kind="started", run=1, origin="https://institute.example"),
@@ -25,16 +26,21 @@ ENTRIES = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A manifest of three entries."""
-    manifest = Manifest(tmp_path)
+    (tmp_path / "manifest").mkdir()
+    manifest = Manifest(LocalFiles(tmp_path))
     for entry in ENTRIES:
         manifest.append(entry)
-    return tmp_path
+    return tmp_path / "manifest"
 
 
 def _loaded(folder: Path) -> list[Entry]:
-    manifest = Manifest(folder)
+    return _manifest(folder).entries
+
+
+def _manifest(folder: Path) -> Manifest:
+    manifest = Manifest(LocalFiles(folder.parent))
     manifest.load()
-    return manifest.entries
+    return manifest
 
 
 def _forge(path: Path, line: bytes) -> None:
@@ -57,9 +63,7 @@ def test_a_missing_folder_has_no_entries(tmp_path: Path):
 
 def test_appending_goes_on_after_loading(folder: Path):
     """A loaded manifest appends under the next number."""
-    manifest = Manifest(folder)
-    manifest.load()
-    manifest.append(Entry(kind="started", run=2))
+    _manifest(folder).append(Entry(kind="started", run=2))
     assert _loaded(folder)[3:] == [Entry(kind="started", run=2)]
 
 
@@ -67,7 +71,7 @@ def test_a_number_that_is_taken_is_never_overwritten(folder: Path):
     """Two writers cannot both have a number: the second gets DatasetError and leaves no trace."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(DatasetError, match=r"00000001\.json: another export wrote here"):
-        Manifest(folder).append(Entry(kind="started", run=9))
+        Manifest(LocalFiles(folder.parent)).append(Entry(kind="started", run=9))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -110,12 +114,10 @@ def test_an_entry_of_another_shape_is_refused(folder: Path):
 
 
 def test_a_link_in_the_way_is_not_followed(folder: Path, tmp_path: Path):
-    """A link planted where the next entry is written aside is not written through."""
+    """A link planted where the next entry is written aside is removed, not written through."""
     target = tmp_path / "precious"
     target.write_text("keep")
-    os.symlink(target, folder / "00000004.tmp")
-    manifest = Manifest(folder)
-    manifest.load()
-    with pytest.raises(DatasetError, match="symbolic"):
-        manifest.append(Entry(kind="started", run=2))
+    os.symlink(target, folder / ".00000004.json.tmp")
+    _manifest(folder).append(Entry(kind="started", run=2))
     assert target.read_text() == "keep"
+    assert [path.name for path in sorted(folder.iterdir())][-1] == "00000004.json"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from testpress_async.harvest.dataset import Dataset, Spool
 from testpress_async.harvest.manifest import ShardDone
+from testpress_async.harvest.report import Changes
 from testpress_async.harvest.shard import Shard
-from testpress_async.harvest.tables import finish_tables, with_parent
+from testpress_async.harvest.tables import finish_tables, opened, with_parent
 from tests.support.exporting import lines, rows
 
 ORIGIN = "https://institute.example"
@@ -30,10 +31,10 @@ def _land(path: Path, table: str, *commits: list[Reading], agrees: bool = True) 
                 spool = Spool()
                 for piece in pieces:
                     spool.add(piece)
-                done = ShardDone(shard=shard, rows={table: len(pieces)}, agrees=agrees)
+                done = ShardDone(shard=shard, rows={table: len(pieces)}, agrees=agrees, run=store.run)
                 shards.append((done, {table: spool}))
             store.commit(shards)
-        return finish_tables(store, [table])
+        return {table: found.changes.records for table, found in finish_tables(store, [table]).items()}
 
 
 def _row(number: int, version: int) -> bytes:
@@ -87,6 +88,26 @@ def test_attendance_is_that_of_the_last_reading(tmp_path: Path):
     assert counted == {"attendance": 3}
 
 
+def test_attendance_that_stays_is_unchanged(tmp_path: Path):
+    """Rows without ids are the same as those of the run before by their conference and text."""
+    one, two = Shard(table="attendance", parent=1), Shard(table="attendance", parent=2)
+    before = [b'{"name":"stays"}', b'{"name":"stays"}', b'{"name":"goes"}']
+    after = [b'{"name":"comes"}', b'{"name":"stays"}', b'{"name":"stays"}', b'{"name":"stays"}']
+    found: dict[str, Changes] = {}
+    for rows_now in (before, after):
+        with Dataset(tmp_path).writing(ORIGIN) as store:
+            for shard, lines_now in ((one, rows_now), (two, [b'{"name":"stays"}'])):
+                spool = Spool()
+                for line in lines_now:
+                    spool.add(line)
+                done = ShardDone(shard=shard, rows={"attendance": len(lines_now)}, run=store.run)
+                store.commit([(done, {"attendance": spool})])
+            found = {table: each.changes for table, each in finish_tables(store, ["attendance"]).items()}
+            store.finish()
+    assert found == {"attendance": Changes(new=2, changed=0, gone=1, unchanged=3)}
+    assert len(lines(tmp_path / "attendance.jsonl")) == 5
+
+
 def test_a_read_that_agrees_with_the_count_replaces_the_earlier_ones(tmp_path: Path):
     """What is no longer there has been deleted; finishing again writes the table anew."""
     _land(tmp_path, "exams", [(Shard(table="exams"), [_row(1, 1), _row(2, 1)])])
@@ -133,3 +154,19 @@ def test_a_conference_nobody_attended_any_more_is_empty(tmp_path: Path):
 def test_rows_get_the_id_of_their_parent(table: str, parent: int | None, row: bytes, found: bytes):
     """The parent's id goes in front of rows that lack it; all else stays as it is."""
     assert with_parent(table, parent, row) == found
+
+
+def test_conferences_are_found_however_the_lists_were_cut(tmp_path: Path):
+    """What came along with one shard is not landed again with another: any may tell of a conference."""
+    kinds = [Shard(table="content_attempts", filters=(("content_type", each),)) for each in "45"]
+    course = Shard(table="content_attempts", filters=(("course_ids", "8"),))
+    with Dataset(tmp_path).writing(ORIGIN) as store:
+        for number, shard in enumerate(kinds):
+            spool = Spool()
+            spool.add(b'{"id":%d,"video_conference":{"id":%d}}' % (number, number + 70))
+            done = ShardDone(shard=shard, rows={"user_video_conferences": 1}, run=store.run)
+            store.commit([(done, {"user_video_conferences": spool})])
+        with opened(store) as found:
+            assert found.parents("attendance", [Shard(table="content_attempts")], store.run) == ([70, 71], [])
+            assert found.parents("attendance", [course], store.run) == ([70, 71], [])
+            assert found.parents("attendance", [kinds[1]], store.run) == ([71], [])

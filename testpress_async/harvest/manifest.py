@@ -1,43 +1,57 @@
 """The manifest: numbered entries, each created once and never changed. Readers trust nothing else.
 
 ``DIR/manifest/00000001.json`` holds one JSON line and a line with its checksum. An entry appears whole or not
-at all: it is written aside, synced, and linked to its number, which fails if the number is taken.
+at all, and is created only if its number is free: of two exports that write, the second is refused here.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-from pathlib import Path
+import re
+from datetime import date
 from typing import Literal
 
 import msgspec
 
 from testpress_async.errors import DatasetError
+from testpress_async.harvest.certificate import Status
+from testpress_async.harvest.files import Files, unusable
+from testpress_async.harvest.report import Report
 from testpress_async.harvest.shard import Shard
 
 VERSION = 1
-NO_LINKS: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+FOLDER = "manifest"
+FIRST = "00000001.json"
+RESTORE = "Restore the dataset from a copy, or export into a new directory"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of whole shards: `path` below the dataset, one record a line."""
+    """A file of whole shards: `path` below the dataset, one record a line.
+
+    Attributes:
+        data_bytes: Its size; of what is stored, compressed or not.
+        sha256: Checksum of what is stored, as `sha256sum` prints it.
+    """
 
     table: str
     path: str
     records: int
     data_bytes: int
-    blake2b: str
+    sha256: str
 
 
-class ShardDone(msgspec.Struct, frozen=True, kw_only=True):
+class ShardDone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A shard stored whole.
 
     Attributes:
         rows: Its lines per table; an entry's parts hold them in the order of the entry's shards.
         count: What the server last said the listing holds; None if it has no count.
         agrees: Whether every page gave that count and that many different records came.
+        status: What was proved of it.
+        passes: How often it was gone through.
+        running: Attempts in it that had not ended.
+        run: In which it was read.
+        read_on: The day (UTC) of that.
         quarantined: Bad records per table.
     """
 
@@ -45,105 +59,115 @@ class ShardDone(msgspec.Struct, frozen=True, kw_only=True):
     rows: dict[str, int]
     count: int | None = None
     agrees: bool = True
+    status: Status = "certified"
+    passes: int = 1
+    running: int = 0
+    run: int = 0
+    read_on: date | None = None
     quarantined: dict[str, int] = {}
+
+    @property
+    def tells_gone(self) -> bool:
+        """Whether what it did not bring is gone: all that is there came, and none without a usable id."""
+        return self.agrees and not self.quarantined.get(self.shard.table)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One fact: a run began, parts were stored, a run ended."""
+    """One fact: a run began, parts were stored, lists were read whole, a run ended.
 
-    kind: Literal["started", "stored", "finished"]
+    Attributes:
+        whole: Lists that the run has read in parts, each perfectly, which together are all of them.
+        fingerprint: Of what a run was started for; empty if nobody said.
+        report: Of a run that ended.
+    """
+
+    kind: Literal["started", "stored", "whole", "finished"]
     run: int
     origin: str = ""
+    fingerprint: str = ""
     parts: tuple[Part, ...] = ()
     shards: tuple[ShardDone, ...] = ()
+    whole: tuple[Shard, ...] = ()
+    report: Report | None = None
     version: int = VERSION
 
 
 class Manifest:
-    """All entries under *folder*, in order."""
+    """All entries of a dataset, in order."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, files: Files) -> None:
+        self._files = files
         self.entries: list[Entry] = []
 
     def load(self) -> None:
         """Read every entry. Raises DatasetError if one is damaged, missing or of another version."""
-        names = sorted(path.name for path in self._folder.glob("*.json")) if self._folder.is_dir() else []
-        for number, name in enumerate(names, start=1):
-            path = self._folder / name
-            if name != f"{number:08}.json":
-                raise DatasetError(str(path), f"entry {number} before it is missing", _RESTORE)
-            self.entries.append(_read(path))
+        for number, name in enumerate(self._names(), start=1):
+            place = self._files.place(f"{FOLDER}/{name}")
+            if not _ENTRY.fullmatch(name):
+                raise DatasetError(place, "is no entry of a manifest", "Move it away")
+            if int(name[:8]) != number:
+                raise DatasetError(place, f"entry {number} before it is missing", RESTORE)
+            self.entries.append(self._read(name))
+
+    def last_finished(self) -> Entry | None:
+        """The newest entry of a run that ended, without reading what is older."""
+        for name in reversed(self._names()):
+            entry = self._read(name)
+            if entry.kind == "finished":
+                return entry
+        return None
 
     def append(self, entry: Entry) -> None:
         """Store *entry* durably under the next number."""
-        path = self._folder / f"{len(self.entries) + 1:08}.json"
+        name = f"{FOLDER}/{len(self.entries) + 1:08}.json"
         line = msgspec.json.encode(entry)
-        aside = path.with_suffix(".tmp")
+        data = line + b"\n" + _checksum(line) + b"\n"
         try:
-            write_synced(aside, line + b"\n" + _checksum(line) + b"\n")
-            try:
-                os.link(aside, path)
-            finally:
-                aside.unlink()
-            sync_folder(self._folder)
+            self._create(name, data, mine=entry.kind != "started")
         except FileExistsError:
-            raise DatasetError(str(path), "another export wrote here", "Run one export at a time") from None
+            raise DatasetError(
+                self._files.place(name), "another export wrote here", "Run one export at a time"
+            ) from None
         except OSError as error:
-            raise unusable(path, error) from error
+            raise unusable(self._files.place(name), error) from error
         self.entries.append(entry)
 
+    def _names(self) -> list[str]:
+        try:
+            return [name for name in self._files.sizes(FOLDER) if name.endswith(".json")]
+        except OSError as error:
+            raise unusable(self._files.place(FOLDER), error) from error
 
-_RESTORE = "Restore the dataset from a copy, or export into a new directory"
+    def _create(self, name: str, data: bytes, *, mine: bool) -> None:
+        """Create *name*. Data that is *mine* names parts of ours or ends our run: nobody else has written it.
+
+        An object store's client repeats a request whose answer was lost, and is then told of its own object.
+        """
+        try:
+            self._files.create(name, data)
+        except FileExistsError:
+            if not mine or b"".join(self._files.read(name)) != data:
+                raise
+
+    def _read(self, name: str) -> Entry:
+        place = self._files.place(f"{FOLDER}/{name}")
+        try:
+            line, _, rest = b"".join(self._files.read(f"{FOLDER}/{name}")).partition(b"\n")
+        except OSError as error:
+            raise unusable(place, error) from error
+        if rest != _checksum(line) + b"\n":
+            raise DatasetError(place, "the entry is damaged: its checksum does not fit", RESTORE)
+        try:
+            entry = msgspec.json.decode(line, type=Entry)
+        except msgspec.DecodeError:
+            raise DatasetError(place, "the entry is not of this version", RESTORE) from None
+        if entry.version != VERSION:
+            raise DatasetError(place, f"the entry is of version {entry.version}, not {VERSION}", RESTORE)
+        return entry
 
 
-def _read(path: Path) -> Entry:
-    try:
-        line, _, rest = path.read_bytes().partition(b"\n")
-    except OSError as error:
-        raise unusable(path, error) from error
-    if rest.strip() != _checksum(line):
-        raise DatasetError(str(path), "the entry is damaged: its checksum does not fit", _RESTORE)
-    try:
-        entry = msgspec.json.decode(line, type=Entry)
-    except msgspec.DecodeError:
-        raise DatasetError(str(path), "the entry is not of this version", _RESTORE) from None
-    if entry.version != VERSION:
-        raise DatasetError(str(path), f"the entry is of version {entry.version}, not {VERSION}", _RESTORE)
-    return entry
+_ENTRY = re.compile(r"\d{8}\.json", re.ASCII)
 
 
 def _checksum(line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=16).hexdigest().encode()
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Write *data* to *path*, readable by its owner only, and wait until it is on disk."""
-    with open(path, "wb", opener=private) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def private(path: str, flags: int) -> int:
-    """Opener: files hold personal data, so only their owner may read them; links are not followed."""
-    return os.open(path, flags | NO_LINKS, 0o600)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in *folder* durable. Windows cannot open folders and does this by itself."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def unusable(path: Path, error: OSError) -> DatasetError:
-    """Our error for one of the system's."""
-    remedy = (
-        "Free some space and export again: what was committed stays" if error.errno == errno.ENOSPC else ""
-    )
-    return DatasetError(str(error.filename or path), error.strerror or type(error).__name__, remedy)

@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from typing import Final, get_args
 
 import msgspec
 
 from testpress_async.client import Client
-from testpress_async.errors import ConfigError, NotFound
+from testpress_async.errors import ConfigError, DatasetError
+from testpress_async.harvest.certificate import Status
+from testpress_async.harvest.convert import DUCKDB_FILE, Format, convert, require_format, sweep
 from testpress_async.harvest.dataset import Dataset, Spool, Store
+from testpress_async.harvest.interruption import Interruption, in_thread
 from testpress_async.harvest.manifest import ShardDone
-from testpress_async.harvest.plan import Plan, listing_of
+from testpress_async.harvest.plan import LOOK_BACK_DAYS, MAX_PAGES, Known, Plan, changed_windows
+from testpress_async.harvest.reading import Bad, Outcome, Reader, Rows
 from testpress_async.harvest.report import (
+    FileStarted,
     PartsCommitted,
+    RecordQuarantined,
     Report,
     RowsRead,
     ShardFinished,
@@ -24,9 +35,12 @@ from testpress_async.harvest.report import (
     TableStarted,
 )
 from testpress_async.harvest.shard import PARENTS, SIDE_TABLES, Shard
-from testpress_async.harvest.tables import finish_tables
-from testpress_async.http.events import Event, guarded
-from testpress_async.listing.listing import MAX_WINDOW
+from testpress_async.harvest.survey import Piece, today_of
+from testpress_async.harvest.tables import GONE_FILE, Finished, finish_tables, opened
+from testpress_async.http.events import Observer, guarded
+from testpress_async.http.logs import tell
+
+log = logging.getLogger("testpress_async.harvest")
 
 COMMIT_RECORDS = 10_000
 COMMIT_S = 5.0
@@ -38,194 +52,339 @@ async def harvest(
     *,
     into: Dataset,
     concurrency: int = 8,
-    finished_tables: bool = True,
+    formats: Format | Sequence[Format] = "jsonl",
+    formula_guard: bool = False,
+    strict: bool = False,
+    look_back_days: int = LOOK_BACK_DAYS,
+    max_pages: int = MAX_PAGES,
     source: str | None = None,
-    on_event: Callable[[Event], object] | None = None,
+    on_event: Observer | Sequence[Observer] | None = None,
 ) -> Report:
-    """Read everything *plan* describes into *into*.
+    """Read everything *plan* describes into *into*, and say what was proved.
 
-    An interrupted run is resumed: shards it stored are not read again. After a complete run everything is
-    read anew, and in the finished tables the newest reading of each id wins. Records that are not usable
-    go to ``quarantine/`` with the reason.
+    An interrupted run is resumed: shards it stored are not read again. After a complete run it updates:
+    windows proved complete are left out unless their counts changed, and answers are read again only for
+    attempts that changed. In the finished tables the newest reading of each id wins. Records that are not
+    usable go to ``quarantine/`` with the reason.
+
+    What it promises: every record that matched the query during the whole run and whose date does not change
+    appears exactly once in each window reported certified. Records created, deleted or re-dated meanwhile may
+    or may not appear. The export is not one snapshot, as windows are read at different times; with *strict*
+    each window is one. To miss a record unnoticed in a certified window takes an insertion and a deletion
+    that cancel out in it between two answers, or in windows older than 7 days an insertion between the
+    server's own counting and slicing; with *strict* both of these twice. In windows an update leaves out,
+    what changed neither their number of attempts nor that of running ones goes unnoticed. Everything else is
+    reported as open or unverified.
 
     Args:
-        concurrency: Pages or parents read at once.
-        finished_tables: Whether to write ``<table>.jsonl`` beside the landed parts at the end.
+        concurrency: Shards read at once.
+        formats: What is made of the landed parts at the end. "jsonl": a ``<table>.jsonl`` a table. "csv" and
+            "parquet": a typed file a table besides. "duckdb": a ``testpress.duckdb`` of all tables besides,
+            with joins. "none": nothing. Files of these tables in formats of an earlier run that are not named
+            now are removed, as they would be out of date. If this is interrupted, the same run goes on here.
+        formula_guard: In CSV, an apostrophe before texts that a spreadsheet would run as a formula.
+        strict: Read every shard until two perfect reads in a row brought the same records.
+        look_back_days: Days before a window was last read that are read again by an update.
+        max_pages: Windows that turn out far larger than this are halved.
         source: Name of the institute in the dataset, which holds one institute only; its address if None.
-        on_event: Called with the facts of `harvest.report`; must return at once.
+        on_event: Plain function, or several, called with facts about tables, shards, parts and bad records;
+            must return at once. Facts about requests go to the client's.
     Raises:
+        ConfigError: An argument is unusable, or a format needs what is not installed; nothing was sent.
         DatasetError: The disk or the directory is unusable; what was committed stays.
         Error: Reading failed for good; finished shards are committed first.
     """
     if concurrency < 1:
         raise ConfigError("concurrency", "expected a number of at least 1")
-    with into.writing(source or client.base_url) as store:
-        run = _Run(client, plan, store, concurrency, guarded(on_event) if on_event else _ignore)
-        return await run.all(finished_tables=finished_tables)
-
-
-def _ignore(event: Event) -> None:
-    """Nobody listens."""
+    if look_back_days < 0:
+        raise ConfigError("look_back_days", "expected a number of at least 0")
+    finishing = Finishing(into, formats, formula_guard=formula_guard)
+    client = client.with_options(coalesce=False)  # a proof needs answers of its own
+    with into.writing(source or client.base_url, plan.fingerprint) as store:
+        reader = Reader(client, today=today_of(client), max_pages=max_pages, strict=strict)
+        emit = guarded(on_event)
+        run = _Run(client, plan, store, reader, concurrency, look_back_days, emit)
+        return await run.all(finishing)
 
 
 class _Run:
     def __init__(
-        self, client: Client, plan: Plan, store: Store, concurrency: int, emit: Callable[[Event], object]
+        self,
+        client: Client,
+        plan: Plan,
+        store: Store,
+        reader: Reader,
+        concurrency: int,
+        look_back_days: int,
+        emit: Observer | None,
     ) -> None:
-        self._client, self._plan, self._store = client, plan, store
+        self._client, self._plan, self._store, self._reader = client, plan, store, reader
         self._concurrency, self._emit = concurrency, emit
         self._lander = _Lander(store, emit)
-        self._stored = store.stored()
+        self._known = Known(store.readings(), run=store.run, look_back_days=look_back_days)
         self._sides_seen: set[bytes] = set()
+        self._doubtful = set[str]()  # tables with reads that do not tell what is gone
+        self._told: set[str] = set()  # tables of whose bad records the log knows
+        self._saved_requests = self._saved_bytes = 0
         self._reports: dict[str, TableReport] = {table: TableReport(table=table) for table in plan.tables}
 
-    async def all(self, *, finished_tables: bool) -> Report:
+    async def all(self, finishing: Finishing) -> Report:
         loop = asyncio.get_running_loop()
         began_s, sent_before = loop.time(), self._client.requests_sent
+        await in_thread(self._remember_sides)
         try:
             for cost in self._plan.costs:
-                shards = [shard for shard in self._plan.shards if shard.table == cost.table]
-                if cost.table in PARENTS:
-                    shards = await asyncio.to_thread(self._children, cost.table)
+                size = cost.page_records or 1
+                shards = await self._shards(cost.table)
                 known = cost.requests if cost.table not in PARENTS else len(shards)
-                self._emit(TableStarted(table=cost.table, requests=known, records=cost.records))
-                await self._table(shards)
-                self._emit(TableFinished(table=cost.table))
+                self._table_started(cost.table, known, cost.records)
+                await self._table(shards, size)
+                await self._note_whole(cost.table)
+                self._table_finished(cost.table)
         finally:
             await self._lander.flush()
-        if finished_tables:
-            tables = [t for table in self._plan.tables for t in (table, *SIDE_TABLES.get(table, ()))]
-            await asyncio.to_thread(finish_tables, self._store, tables)
-        await asyncio.to_thread(self._store.finish)
-        return Report(
+        tables = [t for table in self._plan.tables for t in (table, *SIDE_TABLES.get(table, ()))]
+        told = self._file_teller(finishing.steps(tables))
+        made = await in_thread(partial(finishing.make, self._store, tables), told)
+        for table, found in made.tables.items():
+            report = self._reports.setdefault(table, TableReport(table=table))
+            self._reports[table] = msgspec.structs.replace(report, changes=found.changes)
+        report = Report(
             tables=tuple(self._reports.values()),
             requests=self._client.requests_sent - sent_before,
+            saved_requests=self._saved_requests,
             elapsed_s=loop.time() - began_s,
             data_bytes=self._lander.data_bytes,
+            saved_bytes=self._saved_bytes,
             resumed=self._store.resumed,
+            notes=self._plan.notes,
+            unknown_fields=tuple(field for found in made.tables.values() for field in found.unknown_fields),
+            files=made.files,
+            removed=made.removed,
         )
+        await in_thread(lambda _: self._store.finish(report))
+        return report
 
-    def _children(self, table: str) -> list[Shard]:
-        """One shard per parent that this plan's own reads have landed."""
+    # --- what is to be read ----------------------------------------------------------------------------
+
+    async def _shards(self, table: str) -> list[Shard]:
+        """What is to be read of *table* now."""
+        planned = [shard for shard in self._plan.shards if shard.table == table]
+        if table in PARENTS:
+            return await in_thread(partial(self._children, table))
+        if table != "attempts":
+            return [shard for shard in planned if not self._skipped(shard)]
+        return await self._unsettled(planned)
+
+    def _children(self, table: str, interruption: Interruption) -> list[Shard]:
+        """One shard per parent, without those that were read since the parent last changed."""
         source = PARENTS[table]
-        shards = frozenset(shard.id for shard in self._plan.shards if shard.table == source)
-        parents = _attempt_ids if source == "attempts" else _conference_ids
-        rows = (row for _, row in self._store.rows(_PARENT_ROWS[source], shards, this_run=True))
-        return [Shard(table=table, parent=parent) for parent in dict.fromkeys(parents(rows))]
+        asked = self._plan.asked_of(source)
+        if source != "attempts":
+            asked = [shard for shard in self._plan.shards if shard.table == source]
+        with opened(self._store, interruption) as tables:
+            parents, fresh = tables.parents(table, asked, self._store.run)
+        for parent in fresh:
+            if not self._skipped(Shard(table=table, parent=parent)):
+                self._saved_requests += 1
+                self._count(table, skipped_shards=1)
+        return [Shard(table=table, parent=parent) for parent in parents]
 
-    async def _table(self, shards: Sequence[Shard]) -> None:
-        waiting = iter([shard for shard in shards if not self._skipped(shard)])
-        alone = len(shards) == 1
-        workers = 1 if alone else self._concurrency
+    async def _unsettled(self, planned: Sequence[Shard]) -> list[Shard]:
+        """The days asked for that neither this run nor an earlier one has settled."""
+        wanted: list[Shard] = []
+        for root in self._plan.asked_of("attempts"):
+            known = [done for done in self._known.settled(root) if _meet(done.shard, root)]
+            changed = await changed_windows(self._client, [d for d in known if d.run != self._store.run])
+            self._known.unsettle(changed)
+            settled = [done for done in known if done.shard.window not in changed]
+            for done in settled:
+                self._leave_out(done)
+            members = [shard for shard in planned if shard.filters == root.filters]
+            for shard in members:
+                wanted += self._left_of(shard, settled)
+            planned_days = [shard.window for shard in members if not shard.undated]
+            calibrated = next((s for s in (*members, *(d.shard for d in known)) if not s.undated), root)
+            # Changed since, or settled in another dataset than this one.
+            missing = root.window.minus([*planned_days, *(done.shard.window for done in settled)])
+            wanted += [calibrated.over(rest) for rest in missing]
+        return wanted
+
+    def _left_of(self, shard: Shard, settled: Sequence[ShardDone]) -> Iterator[Shard]:
+        if self._skipped(shard):
+            return
+        if shard.undated or shard.end_exclusive is None:
+            yield shard
+            return
+        for window in shard.window.minus(done.shard.window for done in settled):
+            yield shard.over(window)
+
+    def _leave_out(self, done: ShardDone) -> None:
+        costs = (cost.page_records for cost in self._plan.costs if cost.table == done.shard.table)
+        size = next(costs, None) or done.count or 1  # where nobody knows, one page
+        self._saved_requests += max(1, -(-(done.count or 0) // size))
+        self._book(done)
+        self._count(done.shard.table, skipped_shards=1)
+        if self._emit:
+            self._emit(RowsRead(table=done.shard.table, records=done.rows.get(done.shard.table, 0)))
+        self._shard_finished(done.shard, done.status)
+
+    def _skipped(self, shard: Shard) -> bool:
+        """Whether this run has stored exactly *shard* before it was interrupted."""
+        done = self._known.of_this_run(shard)
+        if done is None or self._known.is_settled(done):
+            return False
+        self._leave_out(done)
+        return True
+
+    async def _table(self, shards: Iterable[Shard], page_records: int) -> None:
+        in_order = sorted(shards, key=lambda shard: (shard.stage, not shard.undated))
+        work = deque(Piece(shard, self._plan.records.get(shard.id)) for shard in in_order)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(workers):
-                    group.create_task(
-                        self._worker(waiting, window=min(self._concurrency, MAX_WINDOW) if alone else 1)
-                    )
+                for _ in range(self._concurrency):
+                    group.create_task(self._worker(work, page_records))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the caller asked for one thing; the first failure is why
         await self._lander.flush()
 
-    def _skipped(self, shard: Shard) -> bool:
-        done = self._stored.get(shard.id)
-        if done is None:
-            return False
-        self._book(done)
-        self._count(shard.table, skipped_shards=1)
-        self._emit(RowsRead(table=shard.table, records=done.rows.get(shard.table, 0)))
-        self._emit(ShardFinished(table=shard.table))
-        return True
+    async def _note_whole(self, table: str) -> None:
+        """Content attempts have no windows: a list of them that was cut is told to have been read whole."""
+        if table != "content_attempts":
+            return
+        lists = self._plan.asked_of(table)
+        cut = any(shard not in lists for shard in self._plan.shards if shard.table == table)
+        # A run between the plan and this one may have found what is in none of the plan's parts.
+        known = self._plan.follows == self._store.run - 1
+        if cut and known and table not in self._doubtful:
+            await in_thread(lambda _: self._store.read_whole(lists))
+
+    def _remember_sides(self, interruption: Interruption) -> None:
+        """What earlier reads landed of side tables need not be landed again."""
+        for table in (side for main in self._plan.tables for side in SIDE_TABLES.get(main, ())):
+            for _, line in interruption.each(self._store.rows(table)):
+                self._sides_seen.add(_side_digest(table, line))
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    async def _worker(self, work: deque[Piece], page_records: int) -> None:
+        while work:
+            piece = work.popleft()
+            async with self._reader.turn(piece.shard):  # until it is landed: no later stage may be before it
+                work.extendleft(await self._read(piece, page_records))
+
+    async def _read(self, piece: Piece, page_records: int) -> Sequence[Piece]:
+        """Read and land a shard; what is to be read instead of it."""
+        shard, found = piece.shard, await self._reader.read(piece, page_records)
+        if found.parts:
+            return found.parts
+        if found.gone:
+            self._count(shard.table, missing_parents=1)
+        else:
+            done, spools = await self._spooled(shard, found)
+            self._book(done)
+            await self._lander.add(done, spools)
+        self._shard_finished(shard, found.status)
+        return ()
+
+    async def _spooled(self, shard: Shard, found: Outcome) -> tuple[ShardDone, dict[str, Spool]]:
+        spools: dict[str, Spool] = {}
+        quarantined: dict[str, int] = {}
+        for rows in found.pages:
+            spool = spools.setdefault(shard.table, Spool())
+            spool.add(*rows.lines)
+            self._spool_sides(spools, rows)
+            for bad in rows.bad:
+                quarantined[bad.table] = quarantined.get(bad.table, 0) + 1
+                await self._quarantine(shard, bad)
+            if self._emit:
+                self._emit(RowsRead(table=shard.table, records=len(rows.lines)))
+            await self._client.clock.sleep(0)  # a shard can have any number of pages: others get their turn
+        done = ShardDone(
+            shard=shard,
+            rows={table: spool.rows for table, spool in spools.items()},
+            count=found.count,
+            agrees=found.agrees,
+            status=found.status,
+            passes=found.passes,
+            running=found.running,
+            run=self._store.run,
+            read_on=self._reader.today,
+            quarantined=quarantined,
+        )
+        return done, spools
+
+    def _spool_sides(self, spools: dict[str, Spool], rows: Rows) -> None:
+        """Add what nobody has landed yet: side-loaded records repeat on every page and for every parent."""
+        for table, lines in rows.sides.items():
+            for line in lines:
+                digest = _side_digest(table, line)
+                if digest in self._sides_seen:
+                    self._saved_bytes += len(line)
+                    continue
+                self._sides_seen.add(digest)
+                spools.setdefault(table, Spool()).add(line)
+
+    async def _quarantine(self, shard: Shard, bad: Bad) -> None:
+        record = {"table": bad.table, "shard": shard, "reason": bad.reason, "raw_base64": bad.raw}
+        await in_thread(lambda _: self._store.quarantine(bad.table, record))
+        if self._emit:
+            self._emit(RecordQuarantined(table=bad.table, shard=shard.id, reason=bad.reason))
+        if bad.table not in self._told:  # once a table: a changed format makes every record bad
+            self._told.add(bad.table)
+            text = "%s: a record is not usable and is kept under quarantine/; more are counted only: %s"
+            tell(log, logging.WARNING, text, bad.table, bad.reason)
+
+    # --- for observers and the log -----------------------------------------------------------------------
+
+    def _file_teller(self, of: int) -> Callable[[str], object]:
+        """What numbers the files that are made at the end."""
+        numbers = count(1)
+
+        def told(name: str) -> None:
+            if self._emit:
+                self._emit(FileStarted(name=name, number=next(numbers), of=of))
+
+        return told
+
+    def _table_started(self, table: str, requests: int | None, records: int | None) -> None:
+        if self._emit:
+            self._emit(TableStarted(table=table, requests=requests, records=records))
+        tell(log, logging.INFO, "%s: reading begins", table)
+
+    def _shard_finished(self, shard: Shard, status: Status) -> None:
+        if self._emit:
+            self._emit(ShardFinished(table=shard.table, status=status, shard=shard.id))
+
+    def _table_finished(self, table: str) -> None:
+        if self._emit:
+            self._emit(TableFinished(table=table))
+        report = self._reports[table]
+        level = logging.WARNING if report.unverified else logging.INFO
+        text = "%s: %d records read; shards: %d certified, %d open, %d unverified"
+        tell(log, level, text, table, report.records, report.certified, report.open, report.unverified)
+
+    # --- the report ------------------------------------------------------------------------------------
 
     def _book(self, done: ShardDone) -> None:
         """Add a complete shard to the report."""
+        if not done.tells_gone:
+            self._doubtful.add(done.shard.table)
         for table, rows in done.rows.items():
             self._count(table, records=rows)
         for table, bad in done.quarantined.items():
             self._count(table, quarantined=bad)
-        table = done.shard.table
-        self._count(table, doubtful=not done.agrees)
+        self._count(
+            done.shard.table,
+            certified=done.status == "certified",
+            repaired=done.status == "certified" and done.passes > 1,
+            open=done.status == "open",
+            unverified=done.status == "unverified",
+        )
         if done.count is not None:
-            report = self._reports[table]
-            self._reports[table] = msgspec.structs.replace(
-                report, expected=(report.expected or 0) + done.count
-            )
-
-    async def _worker(self, shards: Iterator[Shard], *, window: int) -> None:
-        for shard in shards:
-            try:
-                done, spools = await self._read(shard, window)
-            except NotFound:
-                if shard.parent is None:
-                    raise
-                self._count(shard.table, missing_parents=1)
-            else:
-                self._book(done)
-                await self._lander.add(done, spools)
-            self._emit(ShardFinished(table=shard.table))
-
-    async def _read(self, shard: Shard, window: int) -> tuple[ShardDone, dict[str, Spool]]:
-        read = _Reading(shard)
-        async with contextlib.aclosing(self._answers(shard, window, read)) as answers:
-            async for rows, count in answers:
-                read.counts.add(count)
-                for table, pieces in rows:
-                    await self._spool(read, table, pieces)
-                if shard.parent is None:  # if this shard fails the run fails, and nothing is lost by it
-                    self._land_sides(read)
-        self._land_sides(read)
-        return read.done(), read.spools
-
-    async def _answers(
-        self, shard: Shard, window: int, read: _Reading
-    ) -> AsyncGenerator[tuple[list[tuple[str, list[bytes]]], int | None]]:
-        """(rows by table, server's count) of every answer of *shard*, in order."""
-        if shard.table == "attempt_details":
-            body = await self._client.attempts.get_raw(shard.parent or 0)
-            yield [(shard.table, [body])], None
-            return
-        async with contextlib.aclosing(listing_of(self._client, shard).raw_pages(window)) as pages:
-            async for page in pages:
-                for error in page.rejected:
-                    await self._quarantine(read, shard.table, error.raw, str(error))
-                wanted = (shard.table, *SIDE_TABLES.get(shard.table, ()))
-                rows = [(t, [bytes(row) for row in page.rows[t]]) for t in wanted if t in page.rows]
-                yield rows, page.count
-
-    async def _spool(self, read: _Reading, table: str, rows: Sequence[bytes]) -> None:
-        kept, primary = 0, table == read.shard.table
-        for row in rows:
-            line = one_line(row)
-            digest = None if primary else _side_digest(table, line)
-            if digest in self._sides_seen:
-                continue
-            if (found := _id_of(line, optional=table in _WITHOUT_ID)) is _UNUSABLE:
-                await self._quarantine(read, table, row, "expected an object with a whole number as `id`")
-            elif digest is not None:
-                read.sides.setdefault(table, {})[digest] = line
-            else:
-                read.take(found, line)
-                kept += 1
-        if primary:
-            self._emit(RowsRead(table=table, records=kept))
-
-    def _land_sides(self, read: _Reading) -> None:
-        """Add what no shard has landed yet: side-loaded records repeat on every page and for every parent.
-
-        They count as landed only once their shard is complete: a shard that fails must not take along what
-        others left out because of it.
-        """
-        for table, lines in read.sides.items():
-            for digest, line in lines.items():
-                if digest not in self._sides_seen:
-                    self._sides_seen.add(digest)
-                    read.spool(table).add(line)
-        read.sides.clear()
-
-    async def _quarantine(self, read: _Reading, table: str, raw: bytes, reason: str) -> None:
-        read.quarantined[table] = read.quarantined.get(table, 0) + 1
-        record = {"table": table, "shard": read.shard, "reason": reason, "raw_base64": raw}
-        await asyncio.to_thread(self._store.quarantine, table, record)
+            report = self._reports[done.shard.table]
+            expected = (report.expected or 0) + done.count
+            self._reports[done.shard.table] = msgspec.structs.replace(report, expected=expected)
 
     def _count(self, table: str, **more: int) -> None:
         report = self._reports.setdefault(table, TableReport(table=table))
@@ -233,54 +392,24 @@ class _Run:
         self._reports[table] = msgspec.structs.replace(report, **sums)
 
 
-class _Reading:
-    """A shard while it is read."""
-
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
-        self.spools: dict[str, Spool] = {}
-        self.sides: dict[str, dict[bytes, bytes]] = {}
-        self.counts: set[int | None] = set()
-        self.quarantined: dict[str, int] = {}
-        self._ids: set[object] = set()
-        self._rows = 0
-
-    def spool(self, table: str) -> Spool:
-        return self.spools.setdefault(table, Spool())
-
-    def take(self, found: object, line: bytes) -> None:
-        """Keep a record; without an id it counts as different from all others."""
-        self.spool(self.shard.table).add(line)
-        self._rows += 1
-        if found is not None:
-            self._ids.add(found)
-
-    def done(self) -> ShardDone:
-        count = next(iter(self.counts)) if len(self.counts) == 1 else None
-        steady = len(self.counts) <= 1
-        different = len(self._ids) if self._ids else self._rows
-        came = different + self.quarantined.get(self.shard.table, 0)
-        return ShardDone(
-            shard=self.shard,
-            rows={table: spool.rows for table, spool in self.spools.items()},
-            count=count if steady else max((c for c in self.counts if c is not None), default=None),
-            agrees=steady and count in (None, came),
-            quarantined=self.quarantined,
-        )
-
-
 class _Lander:
-    """Collects whole shards and commits them every 10,000 records or 5 seconds, one commit at a time."""
+    """Collects whole shards and commits them every 10,000 records or 5 seconds.
 
-    def __init__(self, store: Store, emit: Callable[[Event], object]) -> None:
+    Nothing is collected during a commit: a kill costs one part, and what each task has in hand.
+    """
+
+    def __init__(self, store: Store, emit: Observer | None) -> None:
         self._store, self._emit = store, emit
         self._shards: list[tuple[ShardDone, dict[str, Spool]]] = []
         self._records = 0
         self._since_s = 0.0
-        self._lock = asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.data_bytes = 0
 
     async def add(self, done: ShardDone, spools: dict[str, Spool]) -> None:
+        while not self._idle.is_set():
+            await self._idle.wait()
         now_s = asyncio.get_running_loop().time()
         if not self._shards:
             self._since_s = now_s
@@ -299,70 +428,109 @@ class _Lander:
             raise
 
     async def _flush(self) -> None:
-        async with self._lock:
-            shards, records = self._shards, self._records
-            self._shards, self._records = [], 0
-            if not shards:
-                return
+        while not self._idle.is_set():
+            await self._idle.wait()
+        shards, records = self._shards, self._records
+        self._shards, self._records = [], 0
+        if not shards:
+            return
+        self._idle.clear()
+        try:
             data_bytes = await asyncio.to_thread(self._store.commit, shards)
-            self.data_bytes += data_bytes
+        finally:
+            self._idle.set()
+        self.data_bytes += data_bytes
+        if self._emit:
             self._emit(PartsCommitted(records=records, data_bytes=data_bytes))
 
 
-class _HasId(msgspec.Struct):
-    id: int
-
-
-class _AnyId(msgspec.Struct):
-    id: object = None
-
-
-_UNUSABLE = object()
-_any_id = msgspec.json.Decoder(_AnyId)
-
-
-class _Conference(msgspec.Struct):
-    id: int
-
-
-class _UserVideoConference(msgspec.Struct):
-    video_conference: _Conference | None = None
-
-
-_ids = msgspec.json.Decoder(_HasId)
-_conferences = msgspec.json.Decoder(_UserVideoConference)
-_WITHOUT_ID = ("attendance", "exams")  # the documentation shows no id for these
-_PARENT_ROWS = {"attempts": "attempts", "content_attempts": "user_video_conferences"}
+def _meet(one: Shard, other: Shard) -> bool:
+    return not one.window.meet(other.window).is_empty
 
 
 def _side_digest(table: str, line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=12, person=table[:16].encode()).digest()
 
 
-def _id_of(line: bytes, *, optional: bool) -> object:
-    """Its id; _UNUSABLE if it is no object, or has no whole number as id where it must."""
-    if not line.startswith(b"{"):
-        return _UNUSABLE
-    try:
-        found = _any_id.decode(line).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _UNUSABLE
-    if isinstance(found, int) and not isinstance(found, bool):
-        return found
-    return found if optional and (found is None or isinstance(found, str)) else _UNUSABLE
+# --- the end of a run: finished tables from what was landed, files from the tables, nothing that is older --
+
+# Which files a dataset has is what its last run was asked for. What an earlier run made of the same tables in
+# other formats is removed, as it would pass for as new as the rest. The landed parts stay: nothing is lost.
+
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
-def _attempt_ids(rows: Iterable[bytes]) -> Iterator[int]:
-    return (_ids.decode(row).id for row in rows)
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to on disk.
+
+    Attributes:
+        tables: The finished ones; none with the format "none".
+        files: Names of what there is now, in the dataset's directory.
+        removed: Names of what an earlier run had made and is out of date.
+    """
+
+    tables: dict[str, Finished]
+    files: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
-def _conference_ids(rows: Iterable[bytes]) -> Iterator[int]:
-    for row in rows:
-        with contextlib.suppress(msgspec.DecodeError):
-            if (conference := _conferences.decode(row).video_conference) is not None:
-                yield conference.id
+class Finishing:
+    """What is to be made of the tables. Built before anything is read, so that a mistake costs nothing.
+
+    Raises:
+        ConfigError: A format is unknown, needs what is not installed, or contradicts another.
+        DatasetError: A format needs a directory, and the dataset lies in an object store.
+    """
+
+    def __init__(
+        self, into: Dataset, formats: Format | Sequence[Format], *, formula_guard: bool = False
+    ) -> None:
+        self._into, self._guard = into, formula_guard
+        self._formats = checked_formats(formats)
+        self._conversions: list[Format] = [each for each in self._formats if each not in ("jsonl", "none")]
+        if self._conversions:
+            _ = into.path  # said now, and not after hours of reading
+
+    def steps(self, tables: Sequence[str]) -> int:
+        """About how many files `make` makes; each table in a database counts as one."""
+        return len(tables) * (len(self._conversions) + ("none" not in self._formats))
+
+    def make(self, store: Store, tables: Sequence[str], interruption: Interruption) -> Made:
+        """Finish *tables* and convert them. Blocks on the disk. Made again, it is the same."""
+        finished: dict[str, Finished] = {}
+        if "none" not in self._formats:
+            finished = finish_tables(store, tables, interruption)
+        files = [f"{table}.jsonl" for table in finished]
+        for format in self._conversions:
+            made = convert(
+                self._into.path,
+                tables,
+                format,
+                formula_guard=self._guard,
+                interruption=interruption,
+            )
+            files += [file.name for file in made]
+        with contextlib.suppress(DatasetError):  # an object store has no conversions
+            sweep(self._into.path)
+        kept = {*files, *(GONE_FILE.format(table) for table in finished)}
+        removed = store.remove(name for name in _makeable(tables) if name not in kept)
+        return Made(tables=finished, files=tuple(files), removed=removed)
 
 
-def one_line(row: bytes) -> bytes:
-    """*row* without line breaks between its tokens; texts and numbers stay as the server wrote them."""
-    return msgspec.json.format(row, indent=-1) if b"\n" in row or b"\r" in row else row
+def checked_formats(formats: Format | Sequence[Format]) -> tuple[Format, ...]:
+    """Each format once. Raises ConfigError if they cannot be made."""
+    chosen: tuple[Format, ...] = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
+    if not chosen or ("none" in chosen and len(chosen) > 1):
+        raise ConfigError("formats", "expected one or several of them, or none alone")
+    for each in chosen:
+        if each not in FORMATS:
+            raise ConfigError("formats", f"there is no format {each!r}; there are {', '.join(FORMATS)}")
+        require_format(each)
+    return chosen
+
+
+def _makeable(tables: Sequence[str]) -> Iterator[str]:
+    """Names of everything that could have been made of *tables*."""
+    for table in tables:
+        yield from (f"{table}.jsonl", GONE_FILE.format(table), f"{table}.csv", f"{table}.parquet")
+    yield from (DUCKDB_FILE, f"{DUCKDB_FILE}.wal")
