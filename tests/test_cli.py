@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import io
 import os
 import re
@@ -13,18 +14,21 @@ from collections.abc import Generator
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import duckdb
 import msgspec
 import pytest
 
 from testpress_async import __version__
 from testpress_async.cli import exits
 from testpress_async.cli.app import run
-from testpress_async.cli.connect import Connection, chosen, client_for, id_list, rate_policy
+from testpress_async.cli.connect import Connection, client_for, rate_policy, target
+from testpress_async.cli.filters import chosen, id_list
+from testpress_async.cli.sandbox import limit_of
 from testpress_async.errors import ConfigError
 from testpress_async.harvest.plan import Plan
 from testpress_async.harvest.report import Report
 from testpress_async.http.window import RatePolicy
-from testpress_async.sandbox import Fault, Sandbox
+from testpress_async.sandbox import Fault, RateLimit, Sandbox
 from tests.support.exporting import (
     ANSWERS,
     ATTEMPTS,
@@ -69,6 +73,17 @@ def test_export_writes_every_table(institute: Sandbox, tmp_path: Path, capfd: py
     assert institute.password not in told.replace("/sandbox", "")
 
 
+@pytest.mark.row(106)
+def test_an_unusable_place_is_told_before_anything_is_asked(
+    institute: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    """A directory full of something else ends with 8 and a remedy, and not one request was sent."""
+    (tmp_path / "letter.txt").write_text("mine")
+    assert run(["export", "--out", str(tmp_path)]) == 8
+    assert "is not empty and no dataset" in capfd.readouterr().err
+    assert not institute.log
+
+
 def test_export_of_some_tables_with_filters(institute: Sandbox, tmp_path: Path):
     """Named tables bring what they depend on; filters reach the institute."""
     arguments = ["--exams", "1,2", "--users", "3,4,5", "--state", "1", "--started-after", "2023-02-01"]
@@ -81,7 +96,7 @@ def test_export_of_some_tables_with_filters(institute: Sandbox, tmp_path: Path):
         and each["date_0"] == ["2023-02-01"]
         for each in asked
     )
-    assert len(asked) == 2
+    assert len(asked) == 3  # the plan, the page, and the probe that closes it
     assert set(tables(tmp_path)) == {"attempts", "attempt_details"}
     found = rows(tmp_path / "attempts.jsonl")
     assert {row["id"] for row in found} == set(
@@ -96,6 +111,49 @@ def test_export_without_finished_tables(institute: Sandbox, tmp_path: Path):
     assert len(files(tmp_path)) == 1
 
 
+def test_export_to_a_database(institute: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """--format duckdb makes one file, named in the summary, in which answers join their questions."""
+    assert run(["export", "--out", str(tmp_path), "--format", "duckdb"]) == 0
+    database = tmp_path / "testpress.duckdb"
+    assert f"Written: {database}\n" in capfd.readouterr().err
+    counts = institute.truth.export_counts()
+    query = """SELECT answer.id, answer.attempt_id, question.type FROM user_answers AS answer
+        JOIN exam_questions AS question ON question.id = answer.exam_question_id"""
+    with duckdb.connect(str(database), read_only=True) as opened:
+        kept = dict(opened.execute("SELECT table_name, estimated_size FROM duckdb_tables()").fetchall())
+        joined = opened.execute(query).fetchall()
+        ready = opened.execute("SELECT id, attempt_id, question_type FROM answers_with_questions").fetchall()
+    assert kept == counts
+    assert len(ready) == counts["user_answers"]
+    assert sorted(joined) == sorted(row for row in ready if row[2] is not None)
+    assert len(joined) > 0
+
+
+def test_export_to_csv(institute: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """--format csv makes a file a table that was read; the guard reaches it."""
+    arguments = ["export", "attempts", "--out", str(tmp_path), "--format", "csv", "--formula-guard"]
+    assert run(arguments) == 0
+    assert f"Written: {tmp_path / 'attempts.csv'}\n" in capfd.readouterr().err
+    with open(tmp_path / "attempts.csv", encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert {int(row["id"]) for row in found} == set(institute.truth.ids("attempts"))
+    assert {row["phone"][:2] for row in found if row["phone"]} == {"'+"}
+
+
+def test_a_format_that_cannot_be_written(
+    institute: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """A missing extra, or a guard that guards nothing, is told before the first request."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    arguments = ["export", "--out", str(tmp_path / "out"), "--format"]
+    assert run([*arguments, "parquet"]) == exits.USAGE
+    assert "pip install 'testpress-async[duckdb]'" in capfd.readouterr().err
+    assert run([*arguments, "jsonl", "--formula-guard"]) == exits.USAGE
+    assert "--formula-guard: is for --format csv" in capfd.readouterr().err
+    assert not institute.log
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dry_run_costs_a_request_per_list(
     institute: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
@@ -105,7 +163,7 @@ def test_a_dry_run_costs_a_request_per_list(
     told = capfd.readouterr().err
     assert re.search(r"attempt_details +60 +60", told)
     assert re.search(r"attendance +\? +\?", told)
-    assert "At least 123 requests: 0.0 hours at 10 a second." in told
+    assert "At least 123 requests: 12 seconds at 10 a second (assumed); at least 46.5 kB.\n" in told
     assert not out.exists()
     assert len([seen for seen in institute.log if seen.method == "GET"]) == 3
 
@@ -139,17 +197,81 @@ def test_export_of_an_invented_institute(tmp_path: Path, capfd: pytest.CaptureFi
     assert "exams: 8 records" in capfd.readouterr().err
 
 
+def test_formats_can_be_repeated(institute: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """--format twice makes both; what an earlier export made in another is removed, and that is said."""
+    out = str(tmp_path)
+    assert run(["export", "--format", "csv", "exams", "--out", out]) == 0  # it takes one name, not the table
+    assert run(["export", "exams", "--out", out, "--format", "parquet", "--format", "duckdb"]) == 0
+    told = capfd.readouterr().err
+    assert f"Written: exams.parquet, testpress.duckdb in {tmp_path}\n" in told
+    assert f"Removed, as out of date: {tmp_path / 'exams.csv'}\n" in told
+    assert {file.name for file in tmp_path.glob("exams.*")} == {"exams.jsonl", "exams.parquet"}
+
+
+async def test_the_summary_of_an_update(tmp_path: Path):
+    """What is new, changed, gone and unchanged stands in the grid; what was saved and is unknown, below."""
+
+    async def told() -> str:
+        env = environment(institute, COLUMNS="140")
+        process = command("export", "user_answers", "--out", str(tmp_path), env=env)
+        _, told = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0
+        return told.decode()
+
+    async with Sandbox(**SMALL) as institute:
+        first = await told()
+        institute.delete_attempts([7, 8])
+        institute.edit_attempt(9, score="99.25")
+        institute.insert_attempts(3)
+        second = await told()
+    assert re.search(r"records +new +certified +unverified", first)
+    assert re.search(r"attempts +60 +60 +1 +0", first)
+    assert re.search(r"\nSaved [0-9.]+ MB: what is sent along again and again is stored once\.\n", first)
+    assert "\nattempts: unknown field 'proctoring' in 3 records, first 21; kept as it is.\n" in first
+    assert "what they would bring is stored" not in first
+    assert re.search(r"records +new +changed +gone +unchanged +certified", second)
+    assert re.search(r"attempts +61 +3 +1 +2 +57", second)
+    assert "\nSaved 57 requests: what they would bring is stored and still counts.\n" in second
+
+
+def test_options_of_an_update_reach_it(institute: Sandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """--strict reads a list until it came twice the same; a look-back of years reads all windows again."""
+    arguments = ["export", "exams", "--out", str(tmp_path / "out"), "--quiet"]
+    counts: list[int] = []
+    for option in ([], ["--strict"]):
+        institute.log.clear()
+        assert run([*arguments, *option]) == 0
+        counts.append(len([seen for seen in institute.log if seen.method == "GET"]))
+    assert counts[1] > counts[0]
+    assert run([*arguments, "--look-back-days", "-1"]) == exits.USAGE
+    assert "--look-back-days: expected at least 0" in capfd.readouterr().err
+
+
+def test_a_look_back_reads_windows_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """--look-back-days: windows of the last so many days are read though their counts have not changed."""
+    asked: list[int] = []
+    with served(attempts=400, per_page=20) as institute:
+        for name, value in environment(institute).items():
+            monkeypatch.setenv(name, value)
+        for days in ("2", "2", "99999"):
+            institute.log.clear()
+            out = ["--out", str(tmp_path), "--look-back-days", days, "--started-before", "2024-12-31"]
+            assert run(["export", "attempts", *out, "--quiet"]) == 0
+            asked.append(sum(seen.path == ATTEMPTS for seen in institute.log))
+    assert asked[1] < asked[2]
+
+
 async def test_a_killed_export_is_completed_by_the_next(tmp_path: Path):
     """kill -9 half-way: what was committed is not asked for again, leftovers vanish, all is there."""
     rough = tmp_path / "rough"
     async with Sandbox(**SMALL) as sandbox:
         sandbox.script(Fault(path=ANSWERS.format(30), hold=asyncio.Event(), times=None))
         process = command("export", "--out", str(rough), "--concurrency", "2", env=environment(sandbox))
-        await until(lambda: (rough / "manifest" / "00000005.json").exists())
+        await until(lambda: "attempt_details" in {d.shard.table for e in entries(rough) for d in e.shards})
         process.kill()
         await asyncio.to_thread(process.communicate)
         assert process.returncode == -signal.SIGKILL
-        leftover = rough / "user_answers" / "part-0001-00000006.jsonl"
+        leftover = rough / "user_answers" / f"part-0001-{len(entries(rough)) + 1:08}.jsonl"
         leftover.parent.mkdir(exist_ok=True)
         leftover.write_bytes(b'{"id":1,"torn')
         landed = {name: data for name, data in files(rough).items() if "user_answers" not in name}
@@ -260,18 +382,18 @@ def test_check_is_green(institute: Sandbox, capfd: pytest.CaptureFixture[str], a
     """`check` prints its findings on stdout."""
     assert run(["check", *arguments]) == 0
     out = capfd.readouterr().out
-    assert "✓ reached, logged in" in out
+    assert "✓ login" in out
     assert (institute.url in out) == (arguments == [])
 
 
 async def test_sandbox_serves_until_it_is_told_to_stop(tmp_path: Path):
-    """`sandbox --port 0` prints a command that works, and ends with 130 on SIGTERM."""
+    """`sandbox --port 0` prints a line to paste that works, and ends with 130 on SIGTERM."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("TESTPRESS_")}
     options = ("--port", "0", "--attempts", "30", "--users", "5", "--rate", "1000", "--live", "--exams", "2")
     process = command("sandbox", *options, env=env)
     assert process.stderr is not None
     told = ""
-    while "testpress export" not in told:
+    while "export TESTPRESS_" not in told:
         line = (await asyncio.to_thread(process.stderr.readline)).decode()
         assert line, f"ended early: {told}"
         told += line
@@ -284,14 +406,21 @@ async def test_sandbox_serves_until_it_is_told_to_stop(tmp_path: Path):
     process.send_signal(signal.SIGTERM)
     _, rest = await asyncio.to_thread(process.communicate)
     assert process.returncode == 130, rest.decode()
-    assert b"Traceback" not in rest
+    assert rest == b"Stopped.\n"
+
+
+def test_rates_of_the_sandbox_are_those_of_servers():
+    """By the second or the minute: a client that knows what servers count by is not misled."""
+    assert limit_of(50) == RateLimit(50, 1.0)
+    assert limit_of(2.5) == RateLimit(150, 60.0)
+    assert limit_of(0.001) == RateLimit(1, 60.0)
 
 
 def test_help_and_version_end_well(capfd: pytest.CaptureFixture[str]):
     """--help names commands and exit codes, --version the version."""
     assert run(["--help"]) == 0
     out = capfd.readouterr().out
-    assert all(name in out for name in ("export", "stream", "get", "check", "sandbox", "Exit codes", "130"))
+    assert all(name in out for name in ("export", "stream", "get", "check", "sandbox", "Exit code", "130"))
     assert run(["--version"]) == 0
     assert capfd.readouterr().out.strip() == __version__
 
@@ -341,7 +470,7 @@ def test_what_is_missing_is_named(
     """A missing or unusable setting is named by its option or variable."""
     monkeypatch.setattr(sys, "stdin", io.StringIO())  # no terminal to ask on
     with pytest.raises(ConfigError, match=f"^{parameter}: "):
-        client_for(options, environ)
+        client_for(target(options, environ))
 
 
 @pytest.mark.parametrize(
@@ -409,11 +538,12 @@ def test_the_sandbox_can_be_exported_twice_into_one_directory(tmp_path: Path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_stdout_is_one_sentence():
-    """Not a traceback: data that cannot be written ends with the code for that."""
+@pytest.mark.parametrize("arguments", [["stream", "exams", "--sandbox"], ["config"]], ids=" ".join)
+def test_a_full_stdout_is_one_sentence(arguments: list[str]):
+    """Not a traceback, nor a bug: what cannot be written ends with the code for that."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "testpress_async", "stream", "exams", "--sandbox"],
+            [sys.executable, "-m", "testpress_async", *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -422,3 +552,31 @@ def test_a_full_stdout_is_one_sentence():
     assert done.returncode == exits.DISK
     assert "No space left" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_an_export_goes_on_when_nobody_watches_it_any_more(tmp_path: Path):
+    """`2>&1 | head -1`: the reader of the messages goes, the data comes all the same."""
+    async with Sandbox(**SMALL) as sandbox:
+        process = command("export", "exams", "attempts", "--out", str(tmp_path), env=environment(sandbox))
+        assert process.stderr is not None
+        process.stderr.close()
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.read) == b""
+        process.stdout.close()
+        assert await asyncio.to_thread(process.wait) == exits.DONE
+    assert {table: len(found) for table, found in tables(tmp_path).items()} == {"exams": 3, "attempts": 60}
+
+
+def test_warnings_of_the_library_are_shown():
+    """A `next` that leads away is told once; a try that failed and went well then is not."""
+
+    def away(body: bytes) -> bytes:
+        return body.replace(institute.url.encode(), b"http://elsewhere.example")
+
+    with served(per_page=20) as institute:
+        institute.script(Fault(path=ATTEMPTS, status=503), Fault(path=ATTEMPTS, change=away, times=None))
+        with command("stream", "attempts", env=environment(institute)) as program:
+            out, told = program.communicate()
+    assert len(out.splitlines()) == institute.truth.count("attempts")
+    assert told.decode().count("testpress: `next` of attempts points to http://elsewhere.example") == 1
+    assert "503" not in told.decode()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import sys
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from testpress_async.cli import progress
 from testpress_async.cli.progress import Lines, LiveBars, Silent, Traffic, display
 from testpress_async.harvest.report import (
+    FileStarted,
     PartsCommitted,
     RowsRead,
     ShardFinished,
@@ -26,7 +31,9 @@ from testpress_async.http.events import (
     Throttled,
     TryFailed,
 )
-from tests.support.exporting import export, opened
+from testpress_async.sandbox import Sandbox
+from tests.support.exporting import SMALL, environment, export, opened
+from tests.support.virtual_time import run
 
 EVENTS: list[Event] = [
     TableStarted(table="attempts", requests=6, records=1200),
@@ -45,6 +52,8 @@ EVENTS: list[Event] = [
     RowsRead(table="exams", records=4),
     ShardFinished(table="exams"),
     TableFinished(table="exams"),
+    FileStarted(name="attempts.jsonl", number=1, of=2),
+    FileStarted(name="exams.jsonl", number=2, of=2),
 ]
 
 
@@ -67,21 +76,36 @@ def test_lines_tell_each_tables_begin_and_end():
         "user_answers: 333 records",
         "exams: reading, length unknown",
         "exams: 4 records",
+        "writing files: about 2",
     ]
 
 
-def test_lines_tell_how_far_it_is(monkeypatch: pytest.MonkeyPatch):
-    """Long tables are told about on the way, in the unit of their total."""
-    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
+@pytest.mark.parametrize("brief", [False, True])
+def test_lines_tell_how_far_it_is(brief: bool):
+    """Every ten seconds there is a line, even if nothing happens; nothing else where it is to be brief."""
     console, file = _console(terminal=False)
-    with Lines(console, Traffic()) as shown:
-        for event in EVENTS:
-            shown.show(event)
+
+    async def slow() -> None:
+        with display(console, Traffic(), quiet=False, brief=brief) as shown:
+            for event in EVENTS:
+                shown.show(event)
+                if isinstance(event, RowsRead | FileStarted):
+                    await asyncio.sleep(11)
+
+    run(slow())
+    traffic = "0 requests · 0.0 MB"
+    every_ten_s = [
+        f"attempts: 700 of 1,200 records; {traffic}",
+        f"attempts: 1,200 of 1,200 records; {traffic}",
+        f"user_answers: 0 of 2 parents; {traffic}",
+        f"user_answers: 0 of 2 parents; {traffic}",
+        f"exams: 4 records; {traffic}",
+        "writing files: attempts.jsonl, 1 of 2",
+        "writing files: exams.jsonl, 2 of 2",
+    ]
     told = file.getvalue().splitlines()
-    traffic = "0 requests · 0 in flight · 0.0 MB"
-    assert f"attempts: 700 of 1,200 records; {traffic}" in told
-    assert f"user_answers: 1 of 2 parents; {traffic}" in told
-    assert f"exams: 4 records; {traffic}" in told
+    assert [line for line in told if ";" in line or ".jsonl" in line] == every_ten_s
+    assert (told == every_ten_s) == brief
 
 
 def test_bars_show_tables_and_totals():
@@ -93,11 +117,12 @@ def test_bars_show_tables_and_totals():
             shown.show(event)
     drawn = file.getvalue().splitlines()
     for table, total, records in (
-        ("attempts", "1200/1200", "1,200 records"),
-        ("user_answers", "2/2", "333 records"),
-        ("exams", "4/4", "4 records"),
+        ("attempts", "1,200 ", "records"),
+        ("user_answers", "333 ", "records"),
+        ("exams", "4 ", "records"),
+        ("writing files", "2 ", "files"),
     ):
-        last = next(line for line in reversed(drawn) if table in line)
+        last = next(plain for line in reversed(drawn) if table in (plain := Text.from_ansi(line).plain))
         assert total in last
         assert records in last
         assert "✓" in last
@@ -124,9 +149,9 @@ def test_events_before_any_table_are_ignored(kind: type[Lines | LiveBars]):
 
 
 def test_traffic_counts_what_went_over_the_wire():
-    """Requests, bytes and, once there are any, repeated tries and refusals are told."""
+    """Requests, bytes and, where there are any, those on the way, repeated tries and refusals are told."""
     traffic = Traffic()
-    assert str(traffic) == "0 requests · 0 in flight · 0.0 MB"
+    assert str(traffic) == "0 requests · 0.0 MB"
     started = RequestStarted(method="GET", url="/x/")
     ended = RequestFinished(method="GET", url="/x/", status=200, body_bytes=1_250_000, elapsed_s=0.1)
     for event in (started, started, ended, LoggedIn(lifetime_s=None)):
@@ -137,7 +162,9 @@ def test_traffic_counts_what_went_over_the_wire():
     traffic.note(TryFailed(method="GET", url="/x/", try_no=1, error="TimedOut", wait_s=0.1))
     traffic.note(Throttled(url="/x/", retry_after_s=None))
     traffic.note(RateWaited(url="/x/", waited_s=2.0))
-    assert str(traffic) == ("1 requests · 1 in flight · 1.2 MB · 1 tries repeated · 1 × 429, waited 2 s")
+    assert str(traffic) == (
+        "1 requests · 1 in flight · 1.2 MB · 1 tries repeated · 1 × 429 · waited 2.5 s a request"
+    )
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -148,7 +175,57 @@ async def test_a_real_export_is_shown(tmp_path: Path, terminal: bool):
         with display(console, Traffic(), quiet=False) as shown:
             await export(client, tmp_path, on_event=shown.show)
         counts = institute.truth.export_counts()
+    told = Text.from_ansi(file.getvalue()).plain.splitlines()
     for table in ("exams", "attempts", "content_attempts", "attempt_details", "user_answers", "attendance"):
-        assert any(
-            table in line and f"{counts[table]:,} records" in line for line in file.getvalue().splitlines()
+        assert any(table in line and f"{counts[table]:,} records" in line for line in told)
+    assert any("writing files" in line for line in told)
+
+
+async def test_every_file_is_announced(tmp_path: Path):
+    """What is made at the end is told file by file, tables of a database too, with how many there will be."""
+    told: list[FileStarted] = []
+    async with opened() as (_, client):
+        await export(
+            client,
+            tmp_path,
+            "exams",
+            formats=("csv", "duckdb"),
+            on_event=lambda event: told.append(event) if isinstance(event, FileStarted) else None,
         )
+    assert [(each.name, each.number, each.of) for each in told] == [
+        ("exams.jsonl", 1, 3),
+        ("exams.csv", 2, 3),
+        ("testpress.duckdb: exams", 3, 3),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_stream_into_a_file_has_a_bar(tmp_path: Path, quiet: bool):
+    """Where messages are seen and data is not, it is shown how far it is; with --quiet nothing is."""
+    ours, theirs = os.openpty()
+    async with Sandbox(**SMALL, per_page=20) as institute:
+        with (tmp_path / "attempts.jsonl").open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "testpress_async", "stream", "attempts", *["--quiet"] * quiet),
+                env=environment(institute, COLUMNS="80", TERM="xterm"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=theirs,
+            )
+        assert await process.wait() == 0
+    os.close(theirs)
+    told = Text.from_ansi(_left_in(ours).replace("\r\n", "\n")).plain.splitlines()
+    assert len((tmp_path / "attempts.jsonl").read_bytes().splitlines()) == 60
+    last = [line.split()[:5] for line in told if "attempts" in line][-1:]
+    assert last == ([] if quiet else [["✓", "attempts", "━" * 20, "60", "records"]])
+
+
+def _left_in(terminal: int) -> str:
+    """What was written to a terminal that nobody has open any more."""
+    data = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that this was all
+        while more := os.read(terminal, 65_536):
+            data += more
+    os.close(terminal)
+    return data.decode()
