@@ -1,97 +1,136 @@
-"""`python -m benchmarks [--pages N] [--rounds N]`: decode, stream, memory."""
+"""Speed and memory beside others, in one run. `python -m benchmarks [--quick] [FIGURE …]`
+
+Every contender runs in a process of its own against the same server, in turn; figures are medians, ratios are
+medians of the rounds. Compare ratios: absolute figures belong to the machine in the first line.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import importlib.util
 import os
 import platform
-import statistics
-import subprocess
-import sys
-import timeit
-from importlib.metadata import version
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.request import urlopen
 
-import msgspec
+from benchmarks import canned, servers
+from benchmarks.figure import TARGET_HEADER, Bench, Figure, table
+from benchmarks.figures.export import export
+from benchmarks.figures.fan_out import fan_out
+from benchmarks.figures.idle import idle
+from benchmarks.figures.imports import imports
+from benchmarks.figures.latency import latency
+from benchmarks.figures.memory import memory
+from benchmarks.figures.streaming import streaming
+from benchmarks.figures.web_app import web_app
 
-from benchmarks.contender import CONTENDERS, Envelope
-from testpress_async.models import ATTEMPTS
+FIGURES: dict[str, Callable[[Bench], Figure]] = {
+    "streaming": streaming,
+    "fan_out": fan_out,
+    "export": export,
+    "latency": latency,
+    "memory": memory,
+    "web_app": web_app,
+    "imports": imports,
+    "idle": idle,
+}
+NAMED = ("aiohttp", "msgspec", "uvloop", "httpx", "pydantic", "requests", "openai", "dlt", "aiohttp-retry")
 
 
-def machine() -> str:
+def header() -> str:
     """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    lines = [
+        f"{_processor()}, {cores} cores; {platform.system()}; Python {platform.python_version()}",
+        ", ".join(f"{name} {found}" for name in NAMED if (found := _version(name))),
+        f"Server: {servers.description()}.",
+    ]
+    if load > cores:
+        lines.append(
+            f"LOADED: load average {load:.1f} on {cores} cores. Others compute here too: trust ratios of "
+            "instructions and processor time more than those of the clock."
+        )
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    cpu = next(names, platform.processor())
-    parts = ", ".join(f"{name} {version(name)}" for name in ("aiohttp", "msgspec"))
-    return f"{cpu}, {os.cpu_count()} cores; {platform.system()}; Python {platform.python_version()}; {parts}"
+    return next(names, platform.processor())
 
 
-def decode(body: bytes) -> None:
-    """A page of 200 attempts: the library's reader beside msgspec alone."""
-    plain = msgspec.json.Decoder(Envelope)
-    raw = ATTEMPTS.split
-    figures = {
-        "msgspec alone, typed": lambda: plain.decode(body),
-        "PageReader.read, typed": lambda: ATTEMPTS.read(body),
-        "PageReader.split, raw rows": lambda: raw(body),
-        "json.loads": lambda: json.loads(body),
-    }
-    print(f"\nDecode one page of 200 attempts ({len(body) / 1e3:.0f} kB)")
-    times = {name: min(timeit.repeat(call, number=50, repeat=7)) / 50 for name, call in figures.items()}
-    floor = times["msgspec alone, typed"]
-    for name, spent_s in times.items():
-        print(f"  {name:<28} {spent_s * 1e6:8.0f} µs   {spent_s / floor:5.2f} ×")
+def _version(name: str) -> str | None:
+    with contextlib.suppress(PackageNotFoundError):
+        return version(name)
+    return None
 
 
-def stream(url: str, rounds: int) -> None:
-    """All contenders in turn, each in its own process, medians."""
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-    for _ in range(rounds):
-        for name, runs in results.items():
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.contender", name, url],
-                capture_output=True,
-                check=True,
-                text=True,
-            )
-            runs.append(json.loads(done.stdout))
-    records = int(next(iter(results.values()))[0]["records"])
-    print(f"\nStream {records:,} typed attempts over loopback, median of {rounds} rounds")
-    floor = None
-    for name, runs in results.items():
-        assert {run["records"] for run in runs} == {records}, f"{name} lost records"
-        rate = records / statistics.median(run["elapsed_s"] for run in runs)
-        floor = floor or rate
-        grown = statistics.median(run["grown_mib"] for run in runs)
-        print(f"  {name:<50} {rate:>10,.0f} records/s  {rate / floor:5.2f} ×   +{grown:4.1f} MiB")
-    print("  (memory: highest resident memory above that of one decoded page)")
+@contextlib.contextmanager
+def prepared(chosen: argparse.Namespace) -> Iterator[Bench]:
+    """Canned answers, served."""
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as running:
+        folder, urls = Path(directory), list[str]()
+        for name, pages in (("all", chosen.pages), ("warm", 2)):
+            port = servers.free_port()
+            urls.append(f"http://127.0.0.1:{port}")
+            canned.write_all(folder / name / "files", urls[-1], pages, export=True)
+            running.enter_context(servers.serving(folder / name, port))
+        yield Bench(
+            url=urls[0],
+            warm_url=urls[1],
+            folder=folder,
+            pages=chosen.pages,
+            rounds=chosen.rounds,
+            quick=chosen.quick,
+        )
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"only these: {', '.join(FIGURES)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run?")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the figures as SVG into DIR")
+    parser.add_argument("--rounds", type=int, help="rounds of each contender (default 5)")
+    parser.add_argument("--pages", type=int, help="pages of 200 attempts (default 500); other sizes follow")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.figures) - set(FIGURES):
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
+    chosen.pages = chosen.pages or (3 if chosen.quick else 500)
+    return chosen
+
+
+def drawn(figures: Sequence[Figure], folder: Path) -> str:
+    """Draw what can be drawn, and say where it is."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return "SKIPPED, as it is not installed: plots (matplotlib)."
+    from benchmarks.plot import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = (draw(figure, folder) for figure in figures)
+    return "Drawn: " + ", ".join(str(file) for file in files if file)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    arguments.add_argument("--pages", type=int, default=500, help="pages of 200 attempts (default 500)")
-    arguments.add_argument("--rounds", type=int, default=3, help="rounds of each contender (default 3)")
-    chosen = arguments.parse_args()
-    print(machine())
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.canned", str(chosen.pages)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().split()[0]
-        url = f"http://127.0.0.1:{port}"
-        print(f"Server: aiohttp in its own process, {chosen.pages} prebuilt pages")
-        decode(urlopen(f"{url}/api/v2.5/admin/attempts/").read())
-        stream(url, chosen.rounds)
-    finally:
-        server.terminate()
-        server.wait()
+    chosen, began_s = arguments(), time.perf_counter()
+    print(header(), flush=True)
+    figures = list[Figure]()
+    with prepared(chosen) as bench:
+        for name in chosen.figures or FIGURES:
+            figures.append(FIGURES[name](bench))
+            print(f"\n{figures[-1].text()}", flush=True)
+    if chosen.plots:
+        print(f"\n{drawn(figures, chosen.plots)}")
+    targets = [target.row for figure in figures for target in figure.targets]
+    print(f"\n## All targets\n\n{table(TARGET_HEADER, targets)}")
+    if chosen.quick:
+        print("\n--quick: sizes are too small for these to mean anything.")
+    print(f"\n{chosen.rounds} rounds of each, {time.perf_counter() - began_s:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What is measured, a file each: a function that takes a `Bench` and gives a `Figure`."""
