@@ -37,4 +37,5 @@ def make_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(make_app(), host="127.0.0.1")
+    # handler_cancellation: a browser that goes away ends its handler, and so the call to the institute
+    web.run_app(make_app(), host="127.0.0.1", handler_cancellation=True)
