@@ -43,7 +43,9 @@ def test_there_is_an_example_of_every_public_error() -> None:
 
 @pytest.mark.parametrize("name", errors.__all__)
 @pytest.mark.parametrize(
-    "twin_of", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))], ids=str
+    "twin_of",
+    [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))],
+    ids=["copy", "deepcopy", "pickle"],
 )
 def test_copies_and_pickles_keep_every_fact(name: str, twin_of) -> None:
     """An error that crosses a process or is given to several waiters is the same error."""

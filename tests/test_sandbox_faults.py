@@ -231,8 +231,8 @@ def test_every_kind_has_its_test() -> None:
 
 
 @pytest.mark.row(65)
-@pytest.mark.parametrize("ignored", [{"date_0", "date_1"}, {"date_0"}, {"ordering"}], ids="+".join)
-async def test_an_ignored_filter_is_told_by_an_export(ignored: set[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("ignored", [("date_0", "date_1"), ("date_0",), ("ordering",)], ids="+".join)
+async def test_an_ignored_filter_is_told_by_an_export(ignored: tuple[str, ...], tmp_path: Path) -> None:
     """A server that silently ignores what windows are made of costs no record, and the export says so."""
     async with bad_day({}, attempts=1_000, ignored_filters=frozenset(ignored)) as (_, client):
         reads = await tp.plan(client, tables=["attempts"])

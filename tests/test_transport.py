@@ -125,6 +125,7 @@ async def test_gzip_in_tiny_chunks_is_unpacked() -> None:
         (http(b"{}", headers={"Content-Encoding": "identity"}), True),
         (http(b"{}", length=None), False),
     ],
+    ids=["length", "chunks", "gzip", "identity", "until it closes"],
 )
 async def test_the_answer_tells_whether_its_end_was_proved(script: bytes, framed: bool) -> None:
     """Only a body that ends with its connection may be cut unseen."""
