@@ -47,7 +47,7 @@ def changed() -> Iterator[Path]:
 def test_the_worked_example_passes_its_test(changed: Path) -> None:
     """Model, resource, route and test, as shown, work together."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_batches.py"],
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "tests/test_batches.py"],
         cwd=changed,
         capture_output=True,
         text=True,

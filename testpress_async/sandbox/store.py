@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from testpress_async.sandbox.data import NEVER
@@ -25,6 +26,7 @@ class Facts(Protocol):
 
 
 _LISTS = 256
+_KEPT_FACTS = 16_384
 _STORED_INDEXES = 8_000_000  # 64 MB
 
 F = TypeVar("F", bound=Facts)
@@ -165,7 +167,7 @@ class Table(Generic[F]):
     ) -> None:
         self.base_count = count
         self.next_index = count
-        self._base_facts = facts
+        self._base_facts = lru_cache(_KEPT_FACTS)(facts)
         self._by_date = by_date
         self._posted = posted
         self._changed: dict[int, F | None] = {}

@@ -21,6 +21,8 @@ TABLES = (
     "courses",
 )
 
+_ATTEMPTS = ("attempts", "attempt_details")
+
 
 class Truth:
     """Records and counts of every table, as they are now.
@@ -41,10 +43,15 @@ class Truth:
             parent: The attempt whose answers or questions, or the conference whose attendance, are
                 meant; None for all of them.
         """
+        if table in _ATTEMPTS:
+            return sum(1 for _ in self._attempts(_params(filters)))
         return sum(1 for _ in self.records(table, parent=parent, **filters))
 
     def ids(self, table: str, *, parent: int | None = None, **filters: object) -> list[int]:
         """Ids of the records, in the order the API lists them; not for attendance, which has none."""
+        if table in _ATTEMPTS:
+            first = self._api.institute.settings.first_attempt_id
+            return [first + index for index in self._attempts(_params(filters))]
         return [_id(record) for record in self.records(table, parent=parent, **filters)]
 
     def records(self, table: str, *, parent: int | None = None, **filters: object) -> Iterator[Record]:
@@ -53,8 +60,8 @@ class Truth:
         Raises:
             KeyError: If there is no such table.
         """
-        params = {name: [str(value)] for name, value in filters.items()}
-        if table in ("attempts", "attempt_details"):
+        params = _params(filters)
+        if table in _ATTEMPTS:
             render = self._api.attempt if table == "attempts" else self._api.attempt_detail
             return map(render, self._attempts(params))
         if table == "content_attempts":
@@ -129,6 +136,10 @@ class Truth:
         if table == "exams":
             return map(records.exam, range(1, settings.exams + 1))
         return map(records.course, range(1, settings.courses + 1))
+
+
+def _params(filters: dict[str, object]) -> dict[str, list[str]]:
+    return {name: [str(value)] for name, value in filters.items()}
 
 
 def _id(record: Record) -> int:

@@ -186,6 +186,9 @@ def _day(row: dict[str, Any]) -> date | None:
 
 def _judge(story: Story, found: Landed, before: set[int], days: dict[int, date | None]) -> None:
     stable = before & days.keys()
+    stable_on: dict[date | None, list[int]] = {}
+    for each in stable:
+        stable_on.setdefault(days[each], []).append(each)
     came = Counter(each for _, _, ids in found for each in ids)
     story.stable = len(stable)
     story.lost = sum(1 for each in stable if not came[each])
@@ -195,7 +198,7 @@ def _judge(story: Story, found: Landed, before: set[int], days: dict[int, date |
         story.unverified += not proved
         if proved:
             here = Counter(ids)
-            wanted = {each for each in stable if _in(window, days[each])}
+            wanted = (each for day, ids in stable_on.items() if _in(window, day) for each in ids)
             story.silent += sum(1 for each in wanted if here[each] != 1)
 
 
