@@ -59,19 +59,19 @@ def institute(monkeypatch: pytest.MonkeyPatch) -> Generator[Sandbox]:
     ("arguments", "told"),
     [
         (["nonsense"], "Unknown command"),
-        (["export"], "--out"),
+        (["export"], "--out is missing"),
         (["export", "--out", "x", "--colour"], "--colour"),
         (["export", "--out", "x", "--concurrency", "many"], "--concurrency"),
         (["export", "--out", "x", "--format", "xml"], "--format"),
         (["export", "attemps", "--out", "x"], 'Invalid value "attemps"'),
         (["export", "--out", "x", "--exams", "a"], "--exams: expected an id"),
-        (["export", "--out", "x", "--started-after", "soon"], "started_after: expected a date"),
-        (["export", "exams", "--out", "x", "--concurrency", "0"], "concurrency: expected"),
+        (["export", "--out", "x", "--started-after", "soon"], "--started-after: expected a date"),
+        (["export", "exams", "--out", "x", "--concurrency", "0"], "--concurrency: expected"),
         (["export", "--out", "x", "--rate", "fast"], "--rate: expected"),
         (["stream", "nothing"], "nothing"),
         (["stream", "user_answers"], "--ids: is missing"),
-        (["stream", "attempts", "--window", "0"], "window: expected"),
-        (["get", "attempt"], "requires an argument"),
+        (["stream", "attempts", "--window", "0"], "--window: expected"),
+        (["get", "attempt"], "ID is missing"),
         (["get", "attempt", "seven"], "seven"),
     ],
 )
@@ -286,3 +286,32 @@ def test_every_code_is_in_the_help(capsys: pytest.CaptureFixture[str]):
         code: meaning.replace("`", "") for code, meaning in exits.MEANINGS.items()
     }
     assert list(exits.MEANINGS) == [*range(10), 70, 130]
+
+
+@pytest.mark.parametrize("command", [["export", "--out", "out"], ["stream"]], ids=["export", "stream"])
+@pytest.mark.parametrize("quiet", [False, True], ids=["", "quiet"])
+def test_a_filter_that_nothing_matches_is_told(
+    institute: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    quiet: bool,
+):
+    """An empty result is a success; that a wrong exam may be the cause is said, unless nothing is to be."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [command[0], "attempts", *command[1:], "--exams", "99", *(["-q"] if quiet else [])]
+    assert run(arguments) == exits.DONE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("No attempts match --exams 99." in err) is not quiet
+
+
+def test_what_came_is_no_miss(
+    institute: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Neither records that match, nor a table to which the filter means nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["export", "attempts", "exams", "--out", "out", "--exams", "1"]) == exits.DONE
+    assert run(["stream", "attempts", "--exams", "1"]) == exits.DONE
+    assert "match" not in capsys.readouterr().err

@@ -54,6 +54,7 @@ def program(*, overview: bool = False) -> App:
                 name=name,
                 help=teaching.SUMMARIES[name] if overview else None,
                 help_epilogue=teaching.examples(name),
+                usage=teaching.usage(name),
                 group=group,
                 sort_key=place,
             )
@@ -106,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except Error as error:
-        complain(exits.sentence(error))
+        complain(exits.sentence(error, arguments))
         _show_place(error, debug)
         return exits.code_of(error)
     except Exception as error:

@@ -77,10 +77,19 @@ def code_of(error: Error) -> int:
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 
-def sentence(error: Error) -> str:
+def sentence(error: Error, arguments: Sequence[str] = ()) -> str:
     """What happened and what helps."""
+    if isinstance(error, ConfigError):
+        error = _as_typed(error, arguments)
     helps = remedy(error)
     return f"{error}. {helps}".replace("..", ".") if helps else str(error)
+
+
+def _as_typed(error: ConfigError, arguments: Sequence[str]) -> ConfigError:
+    """The library names its parameter, such as `started_after`; whoever typed an option knows it by that."""
+    option = "--" + error.parameter.replace("_", "-")
+    typed = any(each.partition("=")[0] == option for each in arguments)
+    return ConfigError(option, error.problem) if typed else error
 
 
 def remedy(error: Error) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +15,12 @@ from testpress_async.cli.connect import Connection, connected
 from testpress_async.cli.filters import Filters, chosen
 from testpress_async.cli.output import CONNECT, PACE, READ, SHOW, WRITE, Debug, err, print_json
 from testpress_async.cli.progress import Traffic, display
-from testpress_async.cli.summary import goes_on, print_plan, print_report
+from testpress_async.cli.summary import goes_on, print_plan, print_report, records_of, say
 from testpress_async.errors import ConfigError
 from testpress_async.harvest.convert import Format
 from testpress_async.harvest.dataset import Dataset
 from testpress_async.harvest.plan import LOOK_BACK_DAYS, plan
+from testpress_async.harvest.report import Report
 from testpress_async.harvest.run import checked_formats, harvest
 from testpress_async.harvest.shard import READABLE, readable_tables
 
@@ -144,6 +146,14 @@ async def export(
         print_json(report)
     if not quiet:
         print_report(err, report, output.out, traffic)
+        for line in _misses(report, records):
+            say(err, line)
     if report.quarantined:
         return exits.UNREADABLE
     return exits.UNPROVEN if report.unproven else exits.DONE
+
+
+def _misses(report: Report, records: Filters) -> Iterator[str]:
+    for table in report.tables:
+        if not records_of(table) and (line := records.miss(table.table)):
+            yield line

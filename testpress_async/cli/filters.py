@@ -46,6 +46,15 @@ class Filters:
                 option = "--" + each.name.replace("_", "-")
                 raise ConfigError(option, f"means nothing for {', '.join(tables)}")
 
+    def miss(self, table: str) -> str | None:
+        """What to tell of a *table* of which nothing came, if that may be due to a filter."""
+        given = [
+            f"--{name.replace('_', '-')} {value}"
+            for name in _FILTERS_OF.get(table, ())
+            if (value := getattr(self, name)) is not None
+        ]
+        return f"No {table.replace('_', ' ')} match {' '.join(given)}." if given else None
+
     def of_attempts(self) -> AttemptFilters:
         return {
             "exams": id_list("--exams", self.exams),

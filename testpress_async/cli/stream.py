@@ -72,13 +72,18 @@ async def stream(
     async with connected(connection, sandbox=sandbox, on_event=traffic.note) as client:
         listings = [(parent, listing_of(client, table, parent, wanted, ordering)) for parent in parents]
         with display(err, traffic, quiet=quiet or sys.stdout.isatty(), brief=True) as shown:
-            return await _streamed(table, listings, window, shown)
+            code, records = await _streamed(table, listings, window, shown)
+    if code == exits.DONE and not (records or quiet) and (line := wanted.miss(table)):
+        err.print(line)
+    return code
 
 
 async def _streamed(
     table: str, listings: Sequence[tuple[int | None, Listing[Any]]], window: int, shown: Display
-) -> int:
+) -> tuple[int, int]:
+    """The exit code, and how many records went to stdout."""
     rejected = started = False
+    records = 0
     for parent, listing in listings:
         async with contextlib.aclosing(listing.raw_pages(window)) as pages:
             async for page in pages:
@@ -89,12 +94,13 @@ async def _streamed(
                     rejected = True
                     complain(str(error))
                 rows = [with_parent(table, parent, one_line(row)) for row in page.rows[table]]
+                records += len(rows)
                 if not wrote(b"".join(row + b"\n" for row in rows)):
-                    return exits.DONE
+                    return exits.DONE, records
                 shown.show(RowsRead(table=table, records=len(rows)))
         shown.show(ShardFinished(table=table))
     shown.show(TableFinished(table=table))
-    return exits.UNREADABLE if rejected else exits.DONE
+    return exits.UNREADABLE if rejected else exits.DONE, records
 
 
 async def get(

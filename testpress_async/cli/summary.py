@@ -110,7 +110,7 @@ def _row(table: TableReport) -> Cells:
     changes = table.changes
     row = {
         "table": table.table,
-        "records": f"{_records(table):,}",
+        "records": f"{records_of(table):,}",
         "quarantined": number(table.quarantined or None, ""),
     }
     if changes is not None:
@@ -121,14 +121,14 @@ def _row(table: TableReport) -> Cells:
     return row
 
 
-def _records(table: TableReport) -> int:
+def records_of(table: TableReport) -> int:
     """Rows of the finished table, where one was made."""
     return table.records if table.changes is None else table.changes.records
 
 
 def _lines(report: Report, out: Path, traffic: Traffic) -> Iterator[str]:
     resumed = " (resumed)" if report.resumed else ""
-    records = sum(map(_records, report.tables))
+    records = sum(map(records_of, report.tables))
     yield f"{records:,} records in {report.elapsed_s:,.1f} s{resumed}: {out}  ·  {traffic}"
     if report.saved_requests:
         yield f"Saved {report.saved_requests:,} requests: what they would bring is stored and still counts."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, MissingArgumentError
 from rich.text import Text
 
 from testpress_async.cli import exits
@@ -71,6 +71,18 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+USAGES = {
+    "export": "export [TABLES...] --out DIRECTORY [OPTIONS]",
+    "record": "record [TABLES...] --out FILE [OPTIONS]",
+}
+"""Of commands that take any number of tables, for which cyclopts has no name."""
+
+
+def usage(command: str) -> str | None:
+    """The first line of a command's help where it is not cyclopts' own."""
+    return f"Usage: testpress {USAGES[command]}" if command in USAGES else None
+
+
 def shown(example: str) -> str:
     """An example as it is typed."""
     return example if example.startswith("eval ") else f"testpress {example}"
@@ -108,7 +120,11 @@ ENVIRONMENT_AND_CODES = "\n".join(
 def misused(error: CycloptsError) -> Text:
     """What is wrong with the arguments, and where it is said what they may be."""
     command = " ".join(["testpress", *(error.command_chain or ())])
-    return Text(f"testpress: {str(error).strip()} See `{command} --help`.", style="red")
+    what = str(error).strip()
+    if isinstance(error, MissingArgumentError) and (missing := error.argument) and not error.keyword:
+        name = missing.name if missing.index is None else missing.name.lstrip("-").upper()
+        what = f"{name} is missing."
+    return Text(f"testpress: {what} See `{command} --help`.", style="red")
 
 
 def worth_showing(default: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Make the pictures of the command line under `docs/images`: `python docs/make_screens.py [NAME ...]`.
+"""Make the pictures of the command line under `docs/images`: `python docs/.site/make_screens.py [NAME ...]`.
 
 Runs the real commands in a terminal of 80 columns, against the built-in sandbox, and draws what stands on the
 screen. Look at them afterwards:
@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parents[1] / "images"
 COLUMNS, ROWS = 80, 100
 CHARACTER = 12.2  # its width in rich's pictures
 
