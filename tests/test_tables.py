@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
+import tracemalloc
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -167,6 +171,92 @@ def test_conferences_are_found_however_the_lists_were_cut(tmp_path: Path):
             done = ShardDone(shard=shard, rows={"user_video_conferences": 1}, run=store.run)
             store.commit([(done, {"user_video_conferences": spool})])
         with opened(store) as found:
-            assert found.parents("attendance", [Shard(table="content_attempts")], store.run) == ([70, 71], [])
-            assert found.parents("attendance", [course], store.run) == ([70, 71], [])
-            assert found.parents("attendance", [kinds[1]], store.run) == ([71], [])
+            assert found.parents(
+                "attendance", [Shard(table="content_attempts")], store.run
+            ).wanted.tolist() == [70, 71]
+            assert found.parents("attendance", [course], store.run).wanted.tolist() == [70, 71]
+            assert found.parents("attendance", [kinds[1]], store.run).wanted.tolist() == [71]
+
+
+# --- tables of parents: as many readings as there are attempts ----------------------------------------
+
+OfParent = tuple[int, int, bool, frozenset[int]]
+"""Number of the run, parent, whether the reading agreed with the server's count, and the ids it brought."""
+
+of_parents = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans(), st.frozensets(st.integers(0, 2))),
+    max_size=8,
+).map(lambda readings: sorted(readings, key=lambda reading: reading[0]))
+
+
+def land_answers(path: Path, readings: list[OfParent]) -> None:
+    """Each reading a commit; each run is ended."""
+    for run, group in groupby(readings, key=lambda reading: reading[0]):
+        with Dataset(path).writing(ORIGIN) as store:
+            for _, parent, agrees, ids in group:
+                spool = Spool()
+                spool.add(*(_row(10 * parent + each, run) for each in sorted(ids)))
+                done = ShardDone(
+                    shard=Shard(table="user_answers", parent=parent),
+                    rows={"user_answers": len(ids)},
+                    agrees=agrees,
+                    run=run,
+                )
+                store.commit([(done, {"user_answers": spool})])
+            store.finish()
+
+
+def gone_since(readings: list[OfParent], answer: int) -> int | None:
+    """The run whose complete reading of the parent no longer had *answer*, after the last one that did."""
+    of_parent = [each for each in readings if each[1] == answer // 10]
+    last = max(place for place, (*_, ids) in enumerate(of_parent) if answer % 10 in ids)
+    return next((run for run, _, agrees, _ in of_parent[last + 1 :] if agrees), None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(of_parents)
+def test_an_answer_is_gone_when_a_complete_reading_no_longer_has_it(readings: list[OfParent]):
+    """Whatever else was read in between, in this run or in others."""
+    brought = {10 * parent + each for _, parent, _, ids in readings for each in ids}
+    gone = {answer: run for answer in brought if (run := gone_since(readings, answer)) is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        land_answers(path, readings)
+        with Dataset(path).writing(ORIGIN) as store:
+            finish_tables(store, ["user_answers"])
+        found = [row["id"] for row in rows(path / "user_answers.jsonl")]
+        told = rows(path / "user_answers.gone.jsonl") if gone else []
+    assert sorted(found) == sorted(brought - gone.keys())
+    assert {row["id"]: row["run"] for row in told} == gone
+
+
+def many_answers(first: int, number: int) -> Iterator[tuple[ShardDone, dict[str, Spool]]]:
+    """An attempt each, of which one answer was read."""
+    for parent in range(first, first + number):
+        spool = Spool()
+        spool.add(_row(parent, 1))
+        shard = Shard(table="user_answers", parent=parent)
+        yield ShardDone(shard=shard, rows={"user_answers": 1}, count=1, run=1), {"user_answers": spool}
+
+
+def test_a_million_attempts_would_fit_into_memory(tmp_path: Path):
+    """What Python holds while answers are landed, looked through and finished: less than 200 bytes each."""
+    number, at_once = 20_000, 500
+    attempts = Spool()
+    attempts.add(*(_row(each, 1) for each in range(number)))
+    whole = Shard(table="attempts")
+    with Dataset(tmp_path).writing(ORIGIN) as store:
+        store.commit([(ShardDone(shard=whole, rows={"attempts": number}, run=1), {"attempts": attempts})])
+        del attempts
+        gc.collect()
+        tracemalloc.start()
+        for first in range(0, number, at_once):
+            store.commit([*many_answers(first, at_once)])
+        with opened(store) as found:
+            parents = found.parents("user_answers", [whole], store.run)
+            assert (len(parents.wanted), parents.fresh, len(parents.read_now)) == (0, number, number)
+            assert found.finish("user_answers").changes == Changes(new=number)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert len(lines(tmp_path / "user_answers.jsonl")) == number
+    assert peak_bytes < 200 * number

@@ -187,14 +187,15 @@ class Dataset:
             names = self._files.sizes()
         return tuple(table for table in TABLES if f"{table}.jsonl" in names)
 
-    def readings(self) -> list[ShardDone]:
+    def readings(self) -> Iterator[ShardDone]:
         """Every shard stored so far, oldest first; none if nothing is here yet.
 
         Raises:
             DatasetError: The manifest is damaged.
         """
         with self._told():
-            return [done for entry in self._loaded().entries for done in entry.shards]
+            manifest = self._loaded()
+        return (done for _, done in manifest.readings())
 
     def last_run(self) -> int:
         """Number of the last export that ended, counted from 1; 0 if none has.
@@ -385,33 +386,51 @@ class Store:
             with self._changing():
                 self._quarantine.flush()
 
-    def rows(
-        self, table: str, shards: frozenset[str] | None = None, *, this_run: bool = False
-    ) -> Iterator[tuple[ShardDone, bytes]]:
+    def rows(self, table: str, shards: frozenset[str] | None = None) -> Iterator[tuple[ShardDone, bytes]]:
         """Landed rows of *table*, oldest first, each with its shard; only of *shards* if given.
 
         Raises:
             DatasetError: A part is missing or was changed after it was committed.
         """
+        return ((done, row) for _, done, row in self.landed(table, shards))
+
+    def landed(
+        self, table: str, shards: frozenset[str] | None = None
+    ) -> Iterator[tuple[int, ShardDone, bytes]]:
+        """As `rows`, each with the number of its shard, too; see `readings`."""
+        first = 0
         for entry in self._manifest.entries:
-            if this_run and entry.run != self.run:
-                continue
-            wanted = [shards is None or done.shard.id in shards for done in entry.shards]
-            for part in entry.parts:
-                if part.table != table or not any(wanted):
-                    continue
+            parts = [part for part in entry.parts if part.table == table]
+            readings = tuple(entry.shards) if parts else ()
+            wanted = [shards is None or done.shard.id in shards for done in readings]
+            for part in parts if any(wanted) else ():
                 lines = self._lines(part)
-                for done, asked in zip(entry.shards, wanted, strict=True):
+                for number, (done, asked) in enumerate(zip(readings, wanted, strict=True), first):
                     for row in islice(lines, done.rows.get(table, 0)):
                         if asked:
-                            yield done, row
+                            yield number, done, row
+            first += len(entry.shards)
 
-    def readings(self, table: str | None = None) -> Iterator[ShardDone]:
-        """All readings of *table*'s shards, or of all shards, oldest first."""
-        for entry in self._manifest.entries:
-            for done in entry.shards:
-                if table is None or done.shard.table == table:
-                    yield done
+    def readings(self, table: str | None = None) -> Iterator[tuple[int, ShardDone]]:
+        """All shards stored, oldest first, each with its number; only those of *table* if given."""
+        for number, done in self._manifest.readings(table):
+            if table is None or done.shard.table == table:
+                yield number, done
+
+    def numbered(self, table: str, numbers: Iterable[int]) -> Iterator[ShardDone]:
+        """The shards of *table* with these numbers, which are in order."""
+        wanted = iter(numbers)
+        sought = next(wanted, None)
+        for number, done in self.readings(table):
+            if number == sought:
+                yield done
+                sought = next(wanted, None)
+
+    def sources(self, table: str) -> Iterator[tuple[int, ShardDone]]:
+        """The shards that brought rows of *table*, or would have, oldest first, each with its number."""
+        for number, done in self._manifest.readings(table):
+            if done.shard.table == table or table in done.rows:
+                yield number, done
 
     def quarantine(self, table: str, record: Mapping[str, object]) -> None:
         """Keep a bad record, its raw bytes and the reason. Durable before the shard it came from is."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
+from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Literal
+from typing import Literal, overload
 
 import msgspec
 
@@ -72,6 +74,42 @@ class ShardDone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.agrees and not self.quarantined.get(self.shard.table)
 
 
+_readings = msgspec.json.Decoder(tuple[ShardDone, ...])
+
+
+class Readings(Sequence[ShardDone]):
+    """The shards of an entry, packed: of a million attempts' answers each takes some twenty bytes, not 600.
+
+    They are unpacked, all of them, when they are gone through; each time they are other objects.
+    """
+
+    __slots__ = ("_length", "_packed", "_tables")
+
+    def __init__(self, shards: Sequence[ShardDone]) -> None:
+        self._packed, self._length = zlib.compress(msgspec.json.encode(shards), 1), len(shards)
+        self._tables = frozenset(table for done in shards for table in (done.shard.table, *done.rows))
+
+    def concern(self, table: str) -> bool:
+        """Whether some of them are of *table*, or brought rows of it."""
+        return table in self._tables
+
+    def __iter__(self) -> Iterator[ShardDone]:
+        return iter(_readings.decode(zlib.decompress(self._packed)))
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> ShardDone: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ShardDone]: ...
+    def __getitem__(self, index: int | slice) -> ShardDone | Sequence[ShardDone]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One fact: a run began, parts were stored, lists were read whole, a run ended.
 
@@ -86,7 +124,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: str = ""
     fingerprint: str = ""
     parts: tuple[Part, ...] = ()
-    shards: tuple[ShardDone, ...] = ()
+    shards: Sequence[ShardDone] = ()
     whole: tuple[Shard, ...] = ()
     report: Report | None = None
     version: int = VERSION
@@ -99,6 +137,14 @@ class Manifest:
         self._files = files
         self.entries: list[Entry] = []
 
+    def readings(self, table: str | None = None) -> Iterator[tuple[int, ShardDone]]:
+        """Every shard stored, oldest first, with its number; with *table*, of entries that have such."""
+        first = 0
+        for entry in self.entries:
+            if table is None or concern(entry, table):
+                yield from enumerate(entry.shards, first)
+            first += len(entry.shards)
+
     def load(self) -> None:
         """Read every entry. Raises DatasetError if one is damaged, missing or of another version."""
         for number, name in enumerate(self._names(), start=1):
@@ -107,7 +153,7 @@ class Manifest:
                 raise DatasetError(place, "is no entry of a manifest", "Move it away")
             if int(name[:8]) != number:
                 raise DatasetError(place, f"entry {number} before it is missing", RESTORE)
-            self.entries.append(self._read(name))
+            self.entries.append(_packed(self._read(name)))
 
     def last_finished(self) -> Entry | None:
         """The newest entry of a run that ended, without reading what is older."""
@@ -130,7 +176,7 @@ class Manifest:
             ) from None
         except OSError as error:
             raise unusable(self._files.place(name), error) from error
-        self.entries.append(entry)
+        self.entries.append(_packed(entry))
 
     def _names(self) -> list[str]:
         try:
@@ -164,6 +210,15 @@ class Manifest:
         if entry.version != VERSION:
             raise DatasetError(place, f"the entry is of version {entry.version}, not {VERSION}", RESTORE)
         return entry
+
+
+def concern(entry: Entry, table: str) -> bool:
+    """Whether the shards of *entry* may concern *table*; answers without unpacking them."""
+    return not isinstance(entry.shards, Readings) or entry.shards.concern(table)
+
+
+def _packed(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, shards=Readings(entry.shards)) if entry.shards else entry
 
 
 _ENTRY = re.compile(r"\d{8}\.json", re.ASCII)

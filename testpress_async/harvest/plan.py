@@ -149,8 +149,7 @@ async def plan(
     if max_pages < 1:
         raise ConfigError("max_pages", "expected a number of at least 1")
     follows = 0 if into is None else await asyncio.to_thread(into.last_run)
-    readings = [] if into is None else await asyncio.to_thread(into.readings)
-    known = Known(readings, run=0, look_back_days=look_back_days)
+    known = await asyncio.to_thread(_known_in, into, look_back_days)
     surveyor = Surveyor(client, max_pages=max_pages, today=today_of(client))
     pieces: list[Piece] = []
     roots: list[Shard] = []
@@ -187,6 +186,11 @@ async def plan(
         fingerprint=_fingerprint(wanted, filters, window),
         follows=follows,
     )
+
+
+def _known_in(dataset: Dataset | None, look_back_days: int) -> Known:
+    readings = () if dataset is None else dataset.readings()
+    return Known(readings, run=0, look_back_days=look_back_days)
 
 
 def told(cost: TablePlan, unknown: str) -> dict[str, str]:
@@ -241,12 +245,13 @@ class Known:
         self._this_run: dict[str, ShardDone] = {}
         self._current: dict[Family, list[ShardDone]] = {}
         for done in readings:
+            if done.shard.parent is not None:
+                continue
             if done.run == run:
                 self._this_run[done.shard.id] = done
-            if done.shard.parent is None:
-                now = self._current.setdefault(done.shard.family, [])
-                now[:] = [old for old in now if old.shard.window.meet(done.shard.window).is_empty]
-                now.append(done)
+            now = self._current.setdefault(done.shard.family, [])
+            now[:] = [old for old in now if old.shard.window.meet(done.shard.window).is_empty]
+            now.append(done)
 
     def of_this_run(self, shard: Shard) -> ShardDone | None:
         """The reading of exactly *shard* that this run has stored already."""

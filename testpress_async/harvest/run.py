@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from typing import Final, get_args
@@ -21,7 +22,14 @@ from testpress_async.harvest.convert import DUCKDB_FILE, Format, convert, requir
 from testpress_async.harvest.dataset import Dataset, Spool, Store
 from testpress_async.harvest.interruption import Interruption, in_thread
 from testpress_async.harvest.manifest import ShardDone
-from testpress_async.harvest.plan import LOOK_BACK_DAYS, MAX_PAGES, Known, Plan, changed_windows
+from testpress_async.harvest.plan import (
+    LOOK_BACK_DAYS,
+    MAX_PAGES,
+    Known,
+    Plan,
+    TablePlan,
+    changed_windows,
+)
 from testpress_async.harvest.reading import Bad, Outcome, Reader, Rows
 from testpress_async.harvest.report import (
     FileStarted,
@@ -121,7 +129,8 @@ class _Run:
         self._client, self._plan, self._store, self._reader = client, plan, store, reader
         self._concurrency, self._emit = concurrency, emit
         self._lander = _Lander(store, emit)
-        self._known = Known(store.readings(), run=store.run, look_back_days=look_back_days)
+        readings = (done for _, done in store.readings())
+        self._known = Known(readings, run=store.run, look_back_days=look_back_days)
         self._sides_seen: set[bytes] = set()
         self._doubtful = set[str]()  # tables with reads that do not tell what is gone
         self._told: set[str] = set()  # tables of whose bad records the log knows
@@ -135,10 +144,9 @@ class _Run:
         try:
             for cost in self._plan.costs:
                 size = cost.page_records or 1
-                shards = await self._shards(cost.table)
-                known = cost.requests if cost.table not in PARENTS else len(shards)
-                self._table_started(cost.table, known, cost.records)
-                await self._table(shards, size)
+                work, requests = await self._work(cost)
+                self._table_started(cost.table, requests, cost.records)
+                await self._table(work, size)
                 await self._note_whole(cost.table)
                 self._table_finished(cost.table)
         finally:
@@ -167,28 +175,34 @@ class _Run:
 
     # --- what is to be read ----------------------------------------------------------------------------
 
-    async def _shards(self, table: str) -> list[Shard]:
-        """What is to be read of *table* now."""
+    async def _work(self, cost: TablePlan) -> tuple[Iterator[Piece], int | None]:
+        """What is to be read of a table now, in this order, and how many requests that takes."""
+        table = cost.table
+        if table in PARENTS:  # there may be millions of them
+            parents = await in_thread(partial(self._parents, table))
+            return (Piece(Shard(table=table, parent=each), None) for each in parents), len(parents)
         planned = [shard for shard in self._plan.shards if shard.table == table]
-        if table in PARENTS:
-            return await in_thread(partial(self._children, table))
-        if table != "attempts":
-            return [shard for shard in planned if not self._skipped(shard)]
-        return await self._unsettled(planned)
+        if table == "attempts":
+            wanted = await self._unsettled(planned)
+        else:
+            wanted = [shard for shard in planned if not self._skipped(shard)]
+        in_order = sorted(wanted, key=lambda shard: (shard.stage, not shard.undated))
+        return (Piece(shard, self._plan.records.get(shard.id)) for shard in in_order), cost.requests
 
-    def _children(self, table: str, interruption: Interruption) -> list[Shard]:
-        """One shard per parent, without those that were read since the parent last changed."""
+    def _parents(self, table: str, interruption: Interruption) -> array[int]:
+        """Ids of the parents to read *table* of: not those that it was read of since they last changed."""
         source = PARENTS[table]
         asked = self._plan.asked_of(source)
         if source != "attempts":
             asked = [shard for shard in self._plan.shards if shard.table == source]
         with opened(self._store, interruption) as tables:
-            parents, fresh = tables.parents(table, asked, self._store.run)
-        for parent in fresh:
-            if not self._skipped(Shard(table=table, parent=parent)):
-                self._saved_requests += 1
-                self._count(table, skipped_shards=1)
-        return [Shard(table=table, parent=parent) for parent in parents]
+            parents = tables.parents(table, asked, self._store.run)
+        for done in self._store.numbered(table, parents.read_now):
+            self._leave_out(done)
+        read_before = parents.fresh - len(parents.read_now)
+        self._saved_requests += read_before
+        self._count(table, skipped_shards=read_before)
+        return parents.wanted
 
     async def _unsettled(self, planned: Sequence[Shard]) -> list[Shard]:
         """The days asked for that neither this run nor an earlier one has settled."""
@@ -237,13 +251,12 @@ class _Run:
         self._leave_out(done)
         return True
 
-    async def _table(self, shards: Iterable[Shard], page_records: int) -> None:
-        in_order = sorted(shards, key=lambda shard: (shard.stage, not shard.undated))
-        work = deque(Piece(shard, self._plan.records.get(shard.id)) for shard in in_order)
+    async def _table(self, work: Iterator[Piece], page_records: int) -> None:
+        parts = deque[Piece]()  # of what was read in vain: they are read before all else
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._concurrency):
-                    group.create_task(self._worker(work, page_records))
+                    group.create_task(self._worker(work, parts, page_records))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the caller asked for one thing; the first failure is why
         await self._lander.flush()
@@ -267,11 +280,10 @@ class _Run:
 
     # --- reading ---------------------------------------------------------------------------------------
 
-    async def _worker(self, work: deque[Piece], page_records: int) -> None:
-        while work:
-            piece = work.popleft()
+    async def _worker(self, work: Iterator[Piece], parts: deque[Piece], page_records: int) -> None:
+        while piece := parts.popleft() if parts else next(work, None):
             async with self._reader.turn(piece.shard):  # until it is landed: no later stage may be before it
-                work.extendleft(await self._read(piece, page_records))
+                parts.extendleft(await self._read(piece, page_records))
 
     async def _read(self, piece: Piece, page_records: int) -> Sequence[Piece]:
         """Read and land a shard; what is to be read instead of it."""

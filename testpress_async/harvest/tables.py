@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
+from array import array
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -44,7 +46,10 @@ _SCHEMA = """
 CREATE TABLE newest (
     tab TEXT, key, place INTEGER, reading INTEGER, hash BLOB, first_run INTEGER, changed_run INTEGER,
     changed_in INTEGER, PRIMARY KEY (tab, key)) WITHOUT ROWID;
-CREATE TABLE readings (tab TEXT, number INTEGER, dead_run INTEGER, PRIMARY KEY (tab, number)) WITHOUT ROWID;
+CREATE TABLE readings (
+    tab TEXT, number INTEGER, parent, run INTEGER, counts INTEGER, dead_run INTEGER,
+    PRIMARY KEY (tab, number)) WITHOUT ROWID;
+CREATE INDEX of_parents ON readings (tab, parent, number) WHERE parent IS NOT NULL;
 CREATE TABLE children (
     tab TEXT, parent INTEGER, run INTEGER, seen_in INTEGER, PRIMARY KEY (tab, parent)) WITHOUT ROWID;
 CREATE TABLE wanted (number INTEGER PRIMARY KEY);
@@ -59,9 +64,23 @@ INSERT INTO newest VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tab, key) DO UPD
     changed_in = CASE WHEN hash = excluded.hash THEN changed_in ELSE excluded.changed_in END,
     place = excluded.place, reading = excluded.reading, hash = excluded.hash
 """
-_ATTEMPTS = """
-SELECT key, changed_in FROM alive
-WHERE tab = 'attempts' AND reading IN (SELECT number FROM wanted) ORDER BY place
+_REPLACED = """
+UPDATE readings SET dead_run = (
+    SELECT later.run FROM readings AS later INDEXED BY of_parents
+    WHERE later.tab = readings.tab AND later.parent = readings.parent AND later.number > readings.number
+        AND later.counts
+    ORDER BY later.number LIMIT 1)
+WHERE tab = ?
+"""  # what `replaced` finds, where each list is that of one parent, and read as a whole
+_ORPHANED = """
+UPDATE readings SET dead_run = (SELECT gone.dead_run FROM gone WHERE gone.tab = 'attempts' AND key = parent)
+WHERE tab = ? AND dead_run IS NULL
+"""
+_OF_ATTEMPTS = """
+SELECT key, ifnull(seen_in >= changed_in, FALSE), seen_in, run
+FROM alive LEFT JOIN children ON children.tab = ? AND parent = key
+WHERE alive.tab = 'attempts' AND typeof(key) = 'integer' AND reading IN (SELECT number FROM wanted)
+ORDER BY place
 """
 _CHANGES = """
 SELECT count(*) FILTER (WHERE dead_run IS NULL AND first_run = :run),
@@ -74,6 +93,24 @@ _SEE_CHILD = """
 INSERT INTO children VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET run = excluded.run, seen_in = excluded.seen_in
 """
+
+
+_Child: TypeAlias = tuple[int, bool, int | None, int | None]
+"""A parent, whether it is fresh, the number of the reading that last read it, and the run of that."""
+
+
+class Parents(msgspec.Struct, frozen=True):
+    """Parents that were asked for.
+
+    Attributes:
+        wanted: Ids of those to be read.
+        fresh: How many have not changed since they were read.
+        read_now: Of these, the readings of this very run: their numbers, in order.
+    """
+
+    wanted: array[int]
+    fresh: int
+    read_now: array[int]
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -104,7 +141,6 @@ class Tables:
 
     def __init__(self, store: Store, database: sqlite3.Connection, interruption: Interruption) -> None:
         self._store, self._db, self._interruption = store, database, interruption
-        self._order = {id(done): number for number, done in enumerate(store.readings())}
         self._folded: set[str] = set()
 
     def finish(self, table: str) -> Finished:
@@ -130,53 +166,67 @@ class Tables:
         self._folded.add(table)
         if PARENTS.get(table) == "attempts":
             self.fold("attempts")
-        readings = list(_sources(self._store, table))
-        numbers = {id(done): number for number, done in enumerate(readings)}
-        dead = self._dead(table, readings)
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO readings VALUES (?, ?, ?)",
-            ((table, number, dead.get(number)) for number in range(len(readings))),
+            "INSERT INTO readings VALUES (?, ?, ?, ?, ?, NULL)",
+            (
+                (table, number, done.shard.parent, done.run, _counts(done))
+                for number, done in self._store.sources(table)
+            ),
         )
+        if table in PARENTS:
+            self._db.execute(_REPLACED, (table,))
+            if PARENTS[table] == "attempts":
+                self._db.execute(_ORPHANED, (table,))
+        else:
+            dead = self._dead(table)
+            self._db.executemany(
+                "UPDATE readings SET dead_run = ? WHERE tab = ? AND number = ?",
+                ((run, table, number) for number, run in dead.items()),
+            )
         self._db.executemany(
             _TAKE,
             (
-                (table, key, place, numbers[id(done)], _hash(row), done.run, done.run, self._order[id(done)])
-                for place, (done, row, key) in enumerate(_keyed(table, self._rows(table)))
+                (table, key, place, number, _hash(row), done.run, done.run, number)
+                for place, (number, done, row, key) in enumerate(_keyed(table, self._rows(table)))
             ),
         )
         self._db.execute("COMMIT")
 
-    def parents(self, table: str, asked: Sequence[Shard], run: int) -> tuple[list[int], list[int]]:
-        """Ids of the parents that were asked for: those whose *table* is to be read, and the rest.
+    def parents(self, table: str, asked: Sequence[Shard], run: int) -> Parents:
+        """Parents of *table* that were asked for.
 
         Answers are read again when their attempt changed; attendance, which changes without a sign, always.
         """
         self._db.execute("BEGIN")
         self._db.executemany(
             _SEE_CHILD,
-            (
-                (table, done.shard.parent, done.run, self._order[id(done)])
-                for done in self._store.readings(table)
-            ),
+            ((table, done.shard.parent, done.run, number) for number, done in self._store.readings(table)),
         )
         self._db.execute("COMMIT")
-        if PARENTS[table] == "attempts":
-            # In the order of the readings: one run can read an attempt, then its answers and, once it has
-            # been interrupted, the attempt again.
-            since, column = dict(self._attempts(asked)), "seen_in"
-        else:
-            since, column = dict.fromkeys(self._conferences(asked), run), "run"
-        found = self._db.execute(f"SELECT parent, {column} FROM children WHERE tab = ?", (table,))  # noqa: S608
-        read = dict(found.fetchall())
-        fresh = [parent for parent, changed in since.items() if read.get(parent, -1) >= changed]
-        known = set(fresh)
-        return [parent for parent in since if parent not in known], fresh
+        found = (
+            self._of_attempts(table, asked)
+            if PARENTS[table] == "attempts"
+            else self._of_conferences(asked, run)
+        )
+        wanted, read_now, fresh = array("q"), array("q"), 0
+        for parent, is_fresh, seen_in, seen_run in found:
+            if not is_fresh:
+                wanted.append(parent)
+                continue
+            fresh += 1
+            if seen_run == run and seen_in is not None:
+                read_now.append(seen_in)
+        return Parents(wanted, fresh, array("q", sorted(read_now)))
 
     # --- inside ----------------------------------------------------------------------------------------
 
-    def _attempts(self, asked: Sequence[Shard]) -> Iterable[tuple[int, int]]:
-        """Attempts in the reads asked for, and the number of the reading that last found each changed."""
+    def _of_attempts(self, table: str, asked: Sequence[Shard]) -> Iterable[_Child]:
+        """The attempts in the reads asked for.
+
+        In the order of the readings: one run can read an attempt, then its answers and, once it has been
+        interrupted, the attempt again.
+        """
         self.fold("attempts")
         windows = joined(shard.window for shard in asked)
         filters = {shard.filters for shard in asked}
@@ -185,12 +235,19 @@ class Tables:
             "INSERT INTO wanted VALUES (?)",
             (
                 (number,)
-                for number, done in enumerate(_sources(self._store, "attempts"))
+                for number, done in self._store.sources("attempts")
                 if done.shard.filters in filters
                 and any(not done.shard.window.meet(window).is_empty for window in windows)
             ),
         )
-        return self._db.execute(_ATTEMPTS).fetchall()
+        return self._db.execute(_OF_ATTEMPTS, (table,))
+
+    def _of_conferences(self, asked: Sequence[Shard], run: int) -> Iterator[_Child]:
+        found = self._db.execute("SELECT parent, seen_in, run FROM children WHERE tab = 'attendance'")
+        read = {parent: (seen_in, seen_run) for parent, seen_in, seen_run in found}
+        for parent in self._conferences(asked):
+            seen_in, seen_run = read.get(parent, (None, None))
+            yield parent, seen_run == run, seen_in, seen_run
 
     def _conferences(self, asked: Sequence[Shard]) -> Iterator[int]:
         """Conferences in all readings that can hold what was asked for, however it was cut into shards then.
@@ -199,7 +256,7 @@ class Tables:
         """
         wanted = frozenset(
             done.shard.id
-            for done in self._store.readings("content_attempts")
+            for _, done in self._store.readings("content_attempts")
             if any(_may_share(done.shard, shard) for shard in asked)
         )
         seen: set[int] = set()
@@ -209,8 +266,8 @@ class Tables:
                 seen.add(found)
                 yield found
 
-    def _rows(self, table: str) -> Iterator[tuple[ShardDone, bytes]]:
-        return self._interruption.each(self._store.rows(table))
+    def _rows(self, table: str) -> Iterator[tuple[int, ShardDone, bytes]]:
+        return self._interruption.each(self._store.landed(table))
 
     def _alive(self, table: str) -> Iterator[bytes]:
         places = self._db.execute("SELECT place FROM alive WHERE tab = ? ORDER BY place", (table,))
@@ -227,22 +284,18 @@ class Tables:
         found = self._db.execute(_CHANGES, {"tab": table, "run": self._store.run}).fetchone()
         return Changes(new=found[0], changed=found[1], gone=found[2], unchanged=found[3])
 
-    def _dead(self, table: str, readings: Sequence[ShardDone]) -> dict[int, int]:
-        """Number of each reading that does not count any more → the run since which."""
-        if table not in {done.shard.table for done in readings}:
+    def _dead(self, table: str) -> dict[int, int]:
+        """Number of each reading of a list that does not count any more → the run since which."""
+        numbers, readings = [*zip(*self._store.readings(table), strict=True)] or ((), ())
+        if not readings:
             return {}  # side tables hold only what their run had not landed yet, so they are never replaced
         dead = replaced(readings)
         for run, root in self._store.wholes(table):
-            for number, done in enumerate(readings):
+            for place, done in enumerate(readings):
                 if done.run < run and _is_within(done.shard, root):
-                    dead.setdefault(number, run)
+                    dead.setdefault(place, run)
         _keep_states_together(readings, dead)
-        if PARENTS.get(table) == "attempts":
-            gone = self._gone("attempts")
-            for number, done in enumerate(readings):
-                if done.shard.parent in gone:
-                    dead.setdefault(number, gone[done.shard.parent])
-        return dead
+        return {numbers[place]: run for place, run in dead.items()}
 
 
 def replaced(readings: Sequence[ShardDone]) -> dict[int, int]:
@@ -342,23 +395,20 @@ def _counts(done: ShardDone) -> bool:
     return done.tells_gone or done.shard.table == "attendance"  # two readings of rows without ids double them
 
 
-def _sources(store: Store, table: str) -> Iterator[ShardDone]:
-    """All readings that brought rows of *table*, or would have, oldest first."""
-    return (done for done in store.readings() if done.shard.table == table or table in done.rows)
-
-
-def _keyed(table: str, rows: Iterable[tuple[ShardDone, bytes]]) -> Iterator[tuple[ShardDone, bytes, object]]:
+def _keyed(
+    table: str, rows: Iterable[tuple[int, ShardDone, bytes]]
+) -> Iterator[tuple[int, ShardDone, bytes, object]]:
     """*rows*, each with what makes it the same as another."""
-    for _, reading in groupby(rows, key=lambda found: id(found[0])):  # two readings can be equal
+    for number, reading in groupby(rows, key=itemgetter(0)):
         seen = Counter[bytes]()
-        for done, row in reading:
+        for _, done, row in reading:
             if table != "attendance":
-                yield done, row, _key(row)
+                yield number, done, row, _key(row)
                 continue
             # It has no ids, and equal rows are possible: the second of a reading is that of the next one.
             seen[_hash(row)] += 1
             place = b"%d/%d/" % (done.shard.parent or 0, seen[_hash(row)])
-            yield done, row, hashlib.blake2b(place + row, digest_size=16).digest()
+            yield number, done, row, hashlib.blake2b(place + row, digest_size=16).digest()
 
 
 def _key(row: bytes) -> object:
