@@ -37,9 +37,11 @@ MAX_DETAIL_CHARS = 300
 MAX_ERROR_BODY_BYTES = 64 * 1024
 
 _DIGITS = re.compile(r"[0-9]{1,9}")  # not int(): that takes "١٢", "+5" and "1_000"
-_IN_SECONDS = re.compile(r"\bin ([0-9]{1,9}(?:\.[0-9]{1,9})?) seconds?\b")  # DRF; "1 second" too
-_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]{0,500}>", re.DOTALL | re.IGNORECASE)
-_WORD = re.compile(r"[^\x20-\x7e\xa0-\uffff]+")
+
+# Of errors only, so they are compiled, and kept by `re`, when the first one comes.
+_IN_SECONDS = r"\bin ([0-9]{1,9}(?:\.[0-9]{1,9})?) seconds?\b"  # DRF; "1 second" too
+_TAGS = r"(?si)<(script|style)\b.*?</\1>|<[^>]{0,500}>"
+_UNPRINTABLE = r"[^\x20-\x7e\xa0-\uffff]+"
 
 
 # --- addresses ---------------------------------------------------------------------------------------
@@ -125,12 +127,12 @@ def _code(value: object) -> str | None:
 
 
 def _without_tags(text: str) -> str:
-    return _TAGS.sub(" ", text) if "<" in text else text
+    return re.sub(_TAGS, " ", text) if "<" in text else text
 
 
 def _clean(text: str) -> str:
     """One printable line of bounded length: error texts end up in terminals and logs."""
-    line = " ".join(_WORD.sub(" ", text).split())
+    line = " ".join(re.sub(_UNPRINTABLE, " ", text).split())
     return line if len(line) <= MAX_DETAIL_CHARS else line[: MAX_DETAIL_CHARS - 1] + "…"
 
 
@@ -149,7 +151,7 @@ def retry_after_s(headers: Mapping[str, str], detail: str) -> float | None:
         then, now = http_date(value), http_date(headers.get("Date", ""))
         if then is not None and now is not None:
             return max(0.0, (then - now).total_seconds())
-    said = _IN_SECONDS.search(detail)
+    said = re.search(_IN_SECONDS, detail)
     return float(said[1]) if said else None
 
 

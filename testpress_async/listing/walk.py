@@ -16,20 +16,20 @@ from testpress_async.models.pages import Head
 
 # Django REST framework's words for a page past the end; up to 3.4: Invalid page "9": That page contains no
 # results. A proxy, a server being replaced or a parent that was deleted meanwhile answers 404 in other words.
-_PAST_THE_END = re.compile(r'Invalid page(\.| "[0-9]+": .*)')
+_PAST_THE_END = r'Invalid page(\.| "[0-9]+": .*)'
 
 # And for a record, or the parent of a list, that does not exist; from 3.15 on they are Django's own.
-_NO_SUCH_RECORD = re.compile(r"Not found\.?|No \w+ matches the given query\.")
+_NO_SUCH_RECORD = r"Not found\.?|No \w+ matches the given query\."
 
 
 def says_past_the_end(error: NotFound) -> bool:
     """Whether the framework itself says that a list has no such page."""
-    return _PAST_THE_END.fullmatch(error.detail) is not None
+    return re.fullmatch(_PAST_THE_END, error.detail) is not None
 
 
 def says_no_such_record(error: NotFound) -> bool:
     """Whether the framework itself says that what the path names does not exist; nobody else writes it so."""
-    return _NO_SUCH_RECORD.fullmatch(error.detail) is not None
+    return re.fullmatch(_NO_SUCH_RECORD, error.detail) is not None
 
 
 class Walk:

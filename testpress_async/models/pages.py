@@ -74,12 +74,11 @@ _SMALL_BYTES: Final = 512 * 1024
 """A body up to here cannot do harm and is not counted beforehand; usual pages have a quarter of it."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_TEXTS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPES: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair, as it should be
-    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+_TEXTS: Final = rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"'
+_SURROGATE: Final = rb"\\u[dD][89a-fA-F]"
+_ESCAPES: Final = (
+    rb"(?s)\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair, as it should be
+    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
 _FEW_LISTS: Final = 64
 _KEY_BYTES: Final = 64
@@ -506,7 +505,7 @@ def _refuse_too_many_values(body: bytes) -> None:
     if len(body) <= _SMALL_BYTES or body.count(b",") < MAX_VALUES:
         return
     values = at = 0
-    for text in _TEXTS.finditer(body):  # commas within texts separate no values
+    for text in re.finditer(_TEXTS, body):  # commas within texts separate no values
         values += body.count(b",", at, text.start())
         at = text.end()
         if values >= MAX_VALUES:
@@ -517,10 +516,10 @@ def _refuse_too_many_values(body: bytes) -> None:
 
 def _with_whole_pairs(body: bytes) -> bytes:
     r"""*body* with U+FFFD for each half of a surrogate pair (`\ud800`); every byte keeps its place."""
-    if not _SURROGATE.search(body):
+    if not re.search(_SURROGATE, body):
         return body
     whole = bytearray(body)
-    for escape in _ESCAPES.finditer(body):
+    for escape in re.finditer(_ESCAPES, body):
         if escape["half"]:
             whole[escape.start() : escape.end()] = rb"\ufffd"
     return bytes(whole)

@@ -44,8 +44,8 @@ _CLOCK = re.compile(
     r"(?:[.,](?P<fraction>[0-9]{1,12}))?",
     re.ASCII | re.VERBOSE,
 )
-_SECONDS_IN_WORDS = re.compile(r"(?P<number>[^ ]+) seconds?", re.ASCII)
-_DAY = re.compile(r"(?P<day>[0-9]{1,2})/(?P<month>[0-9]{1,2})/(?P<year>[0-9]{4})", re.ASCII)
+_SECONDS_IN_WORDS = r"(?P<number>[^ ]+) seconds?"
+_DAY = r"(?P<day>[0-9]{1,2})/(?P<month>[0-9]{1,2})/(?P<year>[0-9]{4})"
 _MICROSECONDS_PER_S = 1_000_000
 
 
@@ -103,7 +103,7 @@ def duration(value: WireDuration | None, *, unit_s: int = 1) -> timedelta | None
     try:
         if clock := _CLOCK.fullmatch(text):
             return _from_clock(clock)
-        if words := _SECONDS_IN_WORDS.fullmatch(text):
+        if words := re.fullmatch(_SECONDS_IN_WORDS, text):
             return _from_number(words["number"], unit_s=1)
         return _from_number(text, unit_s=unit_s)
     except OverflowError:
@@ -121,7 +121,7 @@ def calendar_day(value: str | None) -> date | None:
     if text.upper() in NOTHING:
         return None
     try:
-        if day := _DAY.fullmatch(text):
+        if day := re.fullmatch(_DAY, text):
             return date(int(day["year"]), int(day["month"]), int(day["day"]))
         return date.fromisoformat(text)
     except ValueError:  # Python's own message quotes the text
