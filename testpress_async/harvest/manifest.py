@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import date
-from typing import Literal, overload
+from typing import Literal
 
 import msgspec
 
@@ -77,7 +77,7 @@ class ShardDone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _readings = msgspec.json.Decoder(tuple[ShardDone, ...])
 
 
-class Readings(Sequence[ShardDone]):
+class Readings(Collection[ShardDone]):
     """The shards of an entry, packed: of a million attempts' answers each takes some twenty bytes, not 600.
 
     They are unpacked, all of them, when they are gone through; each time they are other objects.
@@ -85,7 +85,7 @@ class Readings(Sequence[ShardDone]):
 
     __slots__ = ("_length", "_packed", "_tables")
 
-    def __init__(self, shards: Sequence[ShardDone]) -> None:
+    def __init__(self, shards: Collection[ShardDone]) -> None:
         self._packed, self._length = zlib.compress(msgspec.json.encode(shards), 1), len(shards)
         self._tables = frozenset(table for done in shards for table in (done.shard.table, *done.rows))
 
@@ -99,15 +99,11 @@ class Readings(Sequence[ShardDone]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, index: int) -> ShardDone: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ShardDone]: ...
-    def __getitem__(self, index: int | slice) -> ShardDone | Sequence[ShardDone]:
-        return tuple(self)[index]
+    def __contains__(self, done: object) -> bool:
+        return done in tuple(self)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return isinstance(other, Collection) and tuple(self) == tuple(other)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,7 +120,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origin: str = ""
     fingerprint: str = ""
     parts: tuple[Part, ...] = ()
-    shards: Sequence[ShardDone] = ()
+    shards: Collection[ShardDone] = ()
     whole: tuple[Shard, ...] = ()
     report: Report | None = None
     version: int = VERSION
