@@ -209,7 +209,7 @@ class Manifest:
 
 
 def concern(entry: Entry, table: str) -> bool:
-    """Whether the shards of *entry* may concern *table*; answers without unpacking them."""
+    """Whether its shards may concern *table*, told without unpacking them."""
     return not isinstance(entry.shards, Readings) or entry.shards.concern(table)
 
 
