@@ -137,9 +137,10 @@ class Manifest:
         """Every shard stored, oldest first, with its number; with *table*, of entries that have such."""
         first = 0
         for entry in self.entries:
-            if table is None or concern(entry, table):
-                yield from enumerate(entry.shards, first)
-            first += len(entry.shards)
+            shards = entry.shards  # packed, or none
+            if table is None or (isinstance(shards, Readings) and shards.concern(table)):
+                yield from enumerate(shards, first)
+            first += len(shards)
 
     def load(self) -> None:
         """Read every entry. Raises DatasetError if one is damaged, missing or of another version."""
@@ -206,11 +207,6 @@ class Manifest:
         if entry.version != VERSION:
             raise DatasetError(place, f"the entry is of version {entry.version}, not {VERSION}", RESTORE)
         return entry
-
-
-def concern(entry: Entry, table: str) -> bool:
-    """Whether its shards may concern *table*, told without unpacking them."""
-    return not isinstance(entry.shards, Readings) or entry.shards.concern(table)
 
 
 def _packed(entry: Entry) -> Entry:

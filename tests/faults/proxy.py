@@ -16,9 +16,9 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.loopback import Loopback
 
 CHUNK = 64 * 1024
 
@@ -85,7 +85,7 @@ def sometimes(share: float, *faults: Fault) -> Decide:
     return decide
 
 
-class FaultProxy:
+class FaultProxy(Loopback):
     """Listens on loopback and forwards to *upstream* (its address), breaking what *faults* say.
 
     Attributes:
@@ -102,19 +102,13 @@ class FaultProxy:
         tls: ssl.SSLContext | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        super().__init__(tls=tls)
         self._upstream = urlsplit(upstream)
         self._decide = faults if callable(faults) else in_order(faults)
-        self._random, self._tls, self._sleep = random.Random(seed), tls, sleep
+        self._random, self._sleep = random.Random(seed), sleep
         self.log: list[Fault] = []
         self.received: list[bytearray] = []
         self._arrived = asyncio.Condition()
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        return self._server.sockets[0].getsockname()[1]
 
     @property
     def origin(self) -> str:
@@ -134,39 +128,17 @@ class FaultProxy:
         async with self._arrived:
             await self._arrived.wait_for(lambda: self.requests >= requests)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         fault = self._decide(self._random, len(self.log))
         self.log.append(fault)
         self.received.append(bytearray())
         line = _Line(reader, writer, self.received[-1], self._notify)
-        try:
-            if fault.on_accept:
-                await self._play([fault.on_accept], line)
-            elif fault.script is not None:
-                await self._play(fault.script, line)
-            else:
-                await self._forward(fault, line)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has gone, or the proxy ends
-        finally:
-            self._serving.discard(task)
-            writer.close()
+        if fault.on_accept:
+            await self._play([fault.on_accept], line)
+        elif fault.script is not None:
+            await self._play(fault.script, line)
+        else:
+            await self._forward(fault, line)
 
     async def _notify(self) -> None:
         async with self._arrived:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import gzip
 import json
 import math
@@ -18,8 +17,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from functools import cache
 from random import Random
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from testpress_async.sandbox.api import Api
@@ -28,6 +25,7 @@ from testpress_async.sandbox.book import Book
 from testpress_async.sandbox.data import Institute
 from testpress_async.sandbox.settings import RateLimit, Settings, SystemClock
 from testpress_async.sandbox.truth import Truth
+from tests.support.loopback import Loopback
 from tests.support.virtual_time import WALL_START_S
 
 HTML = b"<html><head><title>Maintenance</title></head><body><h1>Back soon</h1></body></html>"
@@ -317,15 +315,15 @@ AT_LOGIN: tuple[Fault, ...] = (late, black_hole, hang_up, reset, server_error, t
 # --- the server ------------------------------------------------------------------------------------------
 
 
-class FaultyServer:
+class FaultyServer(Loopback):
     """Serves the institute; as long as `faulty`, the dice decide how.
 
     Attributes:
         trace: (virtual seconds, method, target, what was done), one entry a request.
-        connections: Open ones.
     """
 
     def __init__(self, dice: Random) -> None:
+        super().__init__()
         self.dice = dice
         self.faulty = True
         self.harsh = dice.sample(HARSH, dice.randint(1, len(HARSH)))
@@ -336,42 +334,14 @@ class FaultyServer:
         self._outages = [(at, at + dice.uniform(5, 600)) for at in (dice.uniform(0, 3_600),)]
         self._logins, self._token, self._expires_s = 0, "", 0.0
         self.trace: list[tuple[float, str, str, str]] = []
-        self.connections: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    @property
-    def origin(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def revoke(self) -> None:
         """Let the token be expired."""
         self._token = ""
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self.connections:
-            task.cancel()
-        await asyncio.gather(*self.connections, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.connections.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                while await self._answer(reader, writer):
-                    pass
-        finally:
-            self.connections.discard(task)
-            writer.close()
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await self._answer(reader, writer):
+            pass
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

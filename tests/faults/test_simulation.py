@@ -262,7 +262,7 @@ def require_idle(client: tp.Client) -> None:
 async def require_nothing_left(server: FaultyServer) -> None:
     """After the client is closed no task of it runs and no connection is open."""
     await asyncio.sleep(0.001)  # the server sees the ends of connections
-    mine = {asyncio.current_task(), *server.connections}
+    mine = {asyncio.current_task(), *server.open}
     if left := [task for task in asyncio.all_tasks() if task not in mine]:
         raise Broken(f"the client is closed, but these run: {left}")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import Self
+
+from tests.support.loopback import Loopback
 
 HOLD = object()  # step of a script: say nothing more until the client goes or the server ends
 Piece = bytes | object
@@ -28,7 +28,7 @@ def http(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-class RawServer:
+class RawServer(Loopback):
     """One script for each connection, in order; the last one serves all further ones.
 
     A script is bytes, or a list of pieces: bytes are sent, HOLD stays silent. After
@@ -36,22 +36,11 @@ class RawServer:
     """
 
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, keep: bool = False) -> None:
-        self._scripts = list(scripts)
-        self._tls, self._keep = tls, keep
+        super().__init__(tls=tls)
+        self._scripts, self._keep = list(scripts), keep
         self.heads: list[bytes] = []
         self.connections = 0
         self._arrivals: asyncio.Queue[bytes] = asyncio.Queue()
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        return self._server.sockets[0].getsockname()[1]
-
-    @property
-    def origin(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def targets(self) -> list[str]:
@@ -62,33 +51,11 @@ class RawServer:
         """Head of the next request that nobody has waited for yet."""
         return await self._arrivals.get()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
+        await self._answer(reader, writer)
+        while self._keep:
             await self._answer(reader, writer)
-            while self._keep:
-                await self._answer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client has gone, or the server ends
-        finally:
-            self._serving.discard(task)
-            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
