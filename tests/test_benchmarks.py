@@ -17,6 +17,7 @@ from benchmarks import api, canned, servers
 from benchmarks.__main__ import FIGURES
 from benchmarks.figure import Figure, Target, table
 from benchmarks.measure import Contender, Run, Runs, missing
+from benchmarks.web_app import Work
 from tests.support.markdown import ROOT
 
 
@@ -143,3 +144,12 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
     assert file is not None
     assert "12,345" in file.read_text()
     assert draw(Figure("none", "A title", ("",)), tmp_path) is None
+
+
+async def test_a_web_application_that_hardly_had_a_turn_tells_its_lag():
+    """Stopped before its first beat, as on a busy machine, it waits for two: else there are no quantiles."""
+    work = Work()
+    work.start("", 1)
+    await work.stop()
+    await work.stop()  # a second end finds nothing to wait for
+    assert len(work.late_s) >= 2
